@@ -1,0 +1,1 @@
+"""The Django project behind `make demo` and `make demo-serve`."""

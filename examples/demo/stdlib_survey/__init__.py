@@ -1,0 +1,1 @@
+"""A survey of the running Python's standard library, one job for each module."""

@@ -1,0 +1,21 @@
+"""The Django application. Ready means: the Tasks API's checks and log lines are on."""
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class WindlassConfig(AppConfig):
+    """Configuration of the app ``windlass``."""
+
+    name = "windlass"
+    label = "windlass"
+    verbose_name = _("Windlass")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Connect the backport's receivers, which Django 6 connects by itself."""
+        from windlass.tasks_api import BACKPORT
+
+        if BACKPORT:
+            import django_tasks.checks
+            import django_tasks.signals  # noqa: F401

@@ -1,0 +1,299 @@
+"""
+The settings of a backend, read once and checked to the last name.
+
+TASKS[alias] holds Django's keys (BACKEND, QUEUES), the defaults of every task
+(MAX_ATTEMPTS, BACKOFF) and OPTIONS, which is about the runtime. A name nobody
+knows, or a value of the wrong kind, is a ConfigurationError that gives its exact
+path: a misspelled option that is ignored is found weeks later, in production.
+
+Options is a value. It is bound once, in the object built with it, and the command
+line makes a changed copy.
+"""
+
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, Literal
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+from django.utils.module_loading import import_string
+
+from windlass.exceptions import ConfigurationError
+from windlass.tasks_api import DEFAULT_TASK_QUEUE_NAME
+
+Parser = Callable[[Any, str], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """Which queues one kind of worker serves, in order, and with how much."""
+
+    queues: tuple[str, ...] = ("*",)
+    processes: int = 1
+    threads: int = 3
+    async_concurrency: int = 100
+    polling_interval: float = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Everything TASKS says about one alias, with its defaults filled in."""
+
+    alias: str
+    mode: Literal["fork", "async"] = "fork"
+    workers: tuple[WorkerOptions, ...] = (WorkerOptions(),)
+    database_alias: str = "default"
+    wakeup: Literal["auto", "notify", "poll"] = "auto"
+    process_heartbeat_interval: float = 5
+    process_alive_threshold: float = 30
+    shutdown_timeout: float = 30
+    max_attempts: int = 1
+    backoff: float | str | Callable[..., Any] | None = None
+    # Django's allow-list; empty means that any queue name is welcome.
+    queues: tuple[str, ...] = (DEFAULT_TASK_QUEUE_NAME,)
+
+    def with_command_line(
+        self,
+        *,
+        mode: str | None = None,
+        queues: str | None = None,
+        processes: int | None = None,
+        threads: int | None = None,
+    ) -> "Options":
+        """
+        Return a copy in which the command line has the last word.
+
+        Queues ask for one worker, which is the first one of the settings in all
+        but its queues; processes and threads apply to each worker.
+        """
+        said = {"queues": queues, "processes": processes, "threads": threads}
+        changes = {
+            name: _WORKER[name](value, f"--{name}")
+            for name, value in said.items()
+            if value is not None
+        }
+        workers = self.workers if queues is None else self.workers[:1]
+        changed = replace(
+            self,
+            mode=self.mode if mode is None else _OPTIONS["mode"](mode, "--mode"),
+            workers=tuple(replace(worker, **changes) for worker in workers),
+        )
+        possible = in_one_process_if_async(changed)
+        if possible != changed:
+            ignored = "Mode async runs in one process; the number asked for is ignored."
+            warnings.warn(ignored, RuntimeWarning, stacklevel=2)
+        return possible
+
+
+@cache
+def options(alias: str) -> Options:
+    """Return the options of a backend alias, as TASKS has them now."""
+    return in_one_process_if_async(parse(alias, params(alias)))
+
+
+@cache
+def aliases() -> tuple[str, ...]:
+    """Return the aliases in TASKS that Windlass serves, in their order."""
+    return tuple(alias for alias, entry in _tasks().items() if _is_windlass(entry))
+
+
+@receiver(setting_changed)
+def forget(*, setting: str, **kwargs: Any) -> None:
+    """Read the settings again after a test has changed them."""
+    if setting in {"TASKS", "DATABASES"}:
+        options.cache_clear()
+        aliases.cache_clear()
+
+
+def params(alias: str) -> Any:
+    """Return the raw entry of an alias in TASKS."""
+    tasks = _tasks()
+    if alias not in tasks:
+        known = _quoted(tasks) or "no alias"
+        raise ConfigurationError(f'TASKS has {known}, and no "{alias}"')
+    return tasks[alias]
+
+
+def parse(alias: str, entry: Any) -> Options:
+    """Read one entry of TASKS, or raise with the path of the first mistake."""
+    given = _read(entry, _at("TASKS", alias), _ENTRY)
+    given.pop("BACKEND", None)
+    runtime = given.pop("OPTIONS", {})
+    beside = {name.lower(): value for name, value in given.items()}
+    return Options(alias=alias, **beside, **runtime)
+
+
+def in_one_process_if_async(options: Options) -> Options:
+    """Return the options as the mode can run them: async is one process."""
+    if options.mode != "async":
+        return options
+    workers = tuple(replace(worker, processes=1) for worker in options.workers)
+    return replace(options, workers=workers)
+
+
+def _tasks() -> Mapping[str, Any]:
+    # Django 5.2 knows no TASKS, so a project without the setting has no attribute.
+    return getattr(settings, "TASKS", None) or {}
+
+
+def _is_windlass(entry: Any) -> bool:
+    try:
+        backend = import_string(entry["BACKEND"])
+    except (ImportError, KeyError, TypeError):
+        # Django reports a backend that cannot be imported; it is not ours to say.
+        return False
+    # The class tells by itself, because this layer may not import the backend.
+    return bool(getattr(backend, "is_windlass", False))
+
+
+def _read(value: Any, path: str, parsers: Mapping[str, Parser]) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{path} must be a mapping, not {value!r}")
+    for name in value:
+        if name not in parsers:
+            advice = _advice(str(name), path, parsers)
+            raise ConfigurationError(f"{_at(path, name)}: unknown option; {advice}")
+    return {name: parsers[name](item, _at(path, name)) for name, item in value.items()}
+
+
+def _advice(name: str, path: str, parsers: Mapping[str, Parser]) -> str:
+    nearest = get_close_matches(name, parsers, n=1)
+    if nearest:
+        return f'did you mean "{nearest[0]}"?'
+    entry = path.partition('["OPTIONS"]')[0]
+    inside = _at(entry, "OPTIONS")
+    places = {entry: _ENTRY, inside: _OPTIONS, _at(inside, "workers"): _WORKER}
+    for place, known in places.items():
+        for spelling in (name, name.upper(), name.lower()):
+            if spelling in known:
+                return f"did you mean {_at(place, spelling)}?"
+    return f"the names it knows are {_quoted(parsers)}"
+
+
+def _at(path: str, key: Any) -> str:
+    return f'{path}["{key}"]' if isinstance(key, str) else f"{path}[{key!r}]"
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _wrong(path: str, expected: str, value: Any) -> ConfigurationError:
+    return ConfigurationError(f"{path} must be {expected}, not {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    # True is an int in Python, and never what someone means as a number.
+    return type(value) in {int, float} and abs(value) <= threading.TIMEOUT_MAX
+
+
+def _whole(value: Any, path: str) -> int:
+    if type(value) is not int or value < 1:
+        raise _wrong(path, "a whole number of at least 1", value)
+    return value
+
+
+def _seconds(value: Any, path: str) -> float:
+    if not _is_number(value) or value < 0:
+        raise _wrong(path, "a number of seconds, 0 or more", value)
+    return float(value)
+
+
+def _seconds_above_0(value: Any, path: str) -> float:
+    if not _is_number(value) or value <= 0:
+        raise _wrong(path, "a number of seconds above 0", value)
+    return float(value)
+
+
+def _one_of(*choices: str) -> Parser:
+    def parser(value: Any, path: str) -> str:
+        if value not in choices:
+            raise _wrong(path, f"one of {_quoted(choices)}", value)
+        return str(value)
+
+    return parser
+
+
+def _database(value: Any, path: str) -> str:
+    if not isinstance(value, str) or value not in settings.DATABASES:
+        raise _wrong(path, f"one of DATABASES ({_quoted(settings.DATABASES)})", value)
+    return value
+
+
+def _queue_names(value: Any, path: str) -> tuple[str, ...]:
+    # A bare string would become the set of its letters in Django's allow-list.
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise _wrong(path, "a list of queue names", value)
+    for index, name in enumerate(value):
+        if not isinstance(name, str) or not name:
+            raise _wrong(f"{path}[{index}]", "a queue name", name)
+    return tuple(value)
+
+
+def _selectors(value: Any, path: str) -> tuple[str, ...]:
+    listed = (
+        [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    )
+    if not isinstance(listed, list | tuple) or not listed:
+        raise _wrong(path, "queue selectors, in a list or with commas", value)
+    for index, selector in enumerate(listed):
+        if not isinstance(selector, str) or not re.fullmatch(r"[^*,]+\*?|\*", selector):
+            where = f"{path}[{index}]" if listed is value else path
+            raise _wrong(where, 'a queue name, a prefix with "*", or "*"', selector)
+    return tuple(dict.fromkeys(listed))
+
+
+def _workers(value: Any, path: str) -> tuple[WorkerOptions, ...]:
+    if isinstance(value, Mapping):
+        return (WorkerOptions(**_read(value, path, _WORKER)),)
+    if not isinstance(value, list | tuple) or not value:
+        raise _wrong(path, "one mapping, or a list of at least one", value)
+    return tuple(
+        WorkerOptions(**_read(worker, f"{path}[{index}]", _WORKER))
+        for index, worker in enumerate(value)
+    )
+
+
+def _backoff(value: Any, path: str) -> Any:
+    if isinstance(value, timedelta):
+        return _seconds(value.total_seconds(), path)
+    if _is_number(value):
+        return _seconds(value, path)
+    is_path = isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)+", value)
+    if value is None or callable(value) or is_path:
+        return value
+    raise _wrong(path, "seconds, a timedelta, a dotted path or a callable", value)
+
+
+_WORKER: dict[str, Parser] = {
+    "queues": _selectors,
+    "processes": _whole,
+    "threads": _whole,
+    "async_concurrency": _whole,
+    "polling_interval": _seconds_above_0,
+}
+
+_OPTIONS: dict[str, Parser] = {
+    "mode": _one_of("fork", "async"),
+    "workers": _workers,
+    "database_alias": _database,
+    "wakeup": _one_of("auto", "notify", "poll"),
+    "process_heartbeat_interval": _seconds_above_0,
+    "process_alive_threshold": _seconds_above_0,
+    "shutdown_timeout": _seconds,
+}
+
+_ENTRY: dict[str, Parser] = {
+    "BACKEND": lambda value, path: value,
+    "QUEUES": _queue_names,
+    "OPTIONS": lambda value, path: _read(value, path, _OPTIONS),
+    "MAX_ATTEMPTS": _whole,
+    "BACKOFF": _backoff,
+}

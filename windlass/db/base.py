@@ -1,0 +1,373 @@
+"""
+The portable dialect: every operation of the engine, said with the ORM.
+
+Where a database can do better, its own module overrides the operation; the
+contract suite runs the same tests on all of them and on this one. A move locks the
+rows it names, checks the fence (node and claim), and writes by id, so it is right
+on any database that has transactions, and merely slower than it could be.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import F
+from django.utils import timezone
+
+from windlass.db.records import (
+    CLAIMED_COLUMNS,
+    KEPT_COLUMNS,
+    Claimed,
+    Ended,
+    Lane,
+    NewJob,
+    Returned,
+)
+from windlass.models.jobs import EndedJob, LiveJob, State
+
+STEP = timedelta(microseconds=1)
+JSON_COLUMNS = ("args", "kwargs", "history", "metadata", "policy")
+
+
+class Dialect:
+    """The engine's operations on one database, in portable form."""
+
+    # Whether this database prefers one writing thread in each process.
+    single_writer = False
+    # Whether wait_for_notification() exists, beside polling.
+    notifies = False
+
+    def __init__(self, database: str, *, owned: bool = False) -> None:
+        self.database = database
+        self.owned = owned
+
+    @property
+    def connection(self) -> BaseDatabaseWrapper:
+        """The calling thread's Django connection."""
+        return connections[self.database]
+
+    def close(self) -> None:
+        """Drop the calling thread's connection; the next use opens a new one."""
+        self.connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Group several operations of an owned connection into one commit."""
+        with transaction.atomic(using=self.database):
+            yield
+
+    # Enqueue
+
+    def insert(self, job: NewJob, *, notify: bool = True) -> datetime:
+        """Store one job with one statement; give back when it was enqueued."""
+        return self.insert_many([job], notify=notify)[0]
+
+    def insert_many(
+        self, jobs: Sequence[NewJob], *, notify: bool = True
+    ) -> list[datetime]:
+        """Store jobs, all or none; their times rise by a microsecond, in order."""
+        now = self.now()
+        times = [now + STEP * place for place in range(len(jobs))]
+        LiveJob.objects.using(self.database).bulk_create(
+            [self._live(job, time) for job, time in zip(jobs, times, strict=True)],
+            batch_size=1000,
+        )
+        return times
+
+    def _live(self, job: NewJob, now: datetime) -> LiveJob:
+        return LiveJob(
+            id=uuid.UUID(job.id),
+            backend_alias=job.backend_alias,
+            queue_name=job.queue_name,
+            nice=job.nice,
+            task_path=job.task_path,
+            args=json.loads(job.args),
+            kwargs=json.loads(job.kwargs),
+            max_attempts=job.max_attempts,
+            metadata=_load(job.metadata),
+            policy=_load(job.policy),
+            enqueued_at=now,
+            available_at=max(now, job.run_after) if job.run_after else now,
+            claim=0,
+            attempts=0,
+            crashes=0,
+            hold="",
+        )
+
+    # Claim
+
+    def lanes(self, backend_alias: str) -> list[tuple[str, int]]:
+        """Each (queue, negated priority) that has rows, at the cost of one seek each."""
+        rows = LiveJob.objects.using(self.database).filter(backend_alias=backend_alias)
+        rows = rows.order_by("queue_name", "nice").values_list("queue_name", "nice")
+        found: list[tuple[str, int]] = []
+        lane = rows.first()
+        while lane:
+            found.append(lane)
+            lane = rows.filter(queue_name=lane[0], nice__gt=lane[1]).first() or (
+                rows.filter(queue_name__gt=lane[0]).first()
+            )
+        return found
+
+    def claim(
+        self, node: int, backend_alias: str, lanes: Sequence[Lane], limit: int
+    ) -> list[Claimed]:
+        """Hold up to ``limit`` ready jobs for a node, lane by lane, oldest first."""
+        taken: list[Claimed] = []
+        skip_locked = self.connection.features.has_select_for_update_skip_locked
+        with transaction.atomic(using=self.database):
+            now = self.now()
+            for lane in lanes:
+                rows = LiveJob.objects.using(self.database).filter(
+                    backend_alias=backend_alias,
+                    queue_name=lane.queue_name,
+                    nice=lane.nice,
+                    node__isnull=True,
+                    available_at__lte=now,
+                )
+                rows = rows.select_for_update(skip_locked=skip_locked)
+                rows = rows.order_by("available_at")[: limit - len(taken)]
+                taken += [self._claimed(row) for row in rows]
+                if len(taken) >= limit:
+                    break
+            LiveJob.objects.using(self.database).filter(
+                id__in=[job.id for job in taken]
+            ).update(
+                node=node,
+                started_at=now,
+                attempts=F("attempts") + 1,
+                claim=F("claim") + 1,
+            )
+        return taken
+
+    def _claimed(self, row: LiveJob) -> Claimed:
+        values = {name: getattr(row, name) for name in CLAIMED_COLUMNS}
+        values.update({name: _dump(values[name]) for name in JSON_COLUMNS})
+        values["id"] = str(row.id)
+        values["attempts"] += 1
+        values["claim"] += 1
+        return Claimed(**values)
+
+    # The end of a claim
+
+    def finish(self, node: int, ends: Sequence[Ended]) -> set[str]:
+        """Move held jobs to the ended table; give back the ids whose claim held."""
+        by_id = {end.id: end for end in ends}
+        with transaction.atomic(using=self.database):
+            rows = self._held(node, ends)
+            EndedJob.objects.using(self.database).bulk_create(
+                [self._ended(row, by_id[str(row.id)]) for row in rows]
+            )
+            self._delete_live([row.id for row in rows])
+        moved = {str(row.id) for row in rows}
+        return moved | self._recorded(node, [e for e in ends if e.id not in moved])
+
+    def _recorded(self, node: int, ends: Sequence[Ended]) -> set[str]:
+        # A commit whose answer was lost with its connection is told twice: a row
+        # that ended under this very claim is ours, not someone else's.
+        if not ends:
+            return set()
+        claims = {(end.id, end.claim) for end in ends}
+        rows = EndedJob.objects.using(self.database).filter(
+            id__in=[end.id for end in ends], node=node
+        )
+        found = {(str(id), claim) for id, claim in rows.values_list("id", "claim")}
+        return {id for id, _claim in found & claims}
+
+    def put_back(self, node: int, returns: Sequence[Returned]) -> set[str]:
+        """Return held jobs to waiting; give back the ids whose claim held."""
+        by_id = {back.id: back for back in returns}
+        with transaction.atomic(using=self.database):
+            now = self.now()
+            rows = self._held(node, returns)
+            for row in rows:
+                back = by_id[str(row.id)]
+                row.node = row.started_at = None
+                row.available_at = now + timedelta(seconds=back.delay)
+                row.attempts -= back.attempt_back
+                row.crashes += back.crashed
+                row.history = _load(back.history) or row.history
+            LiveJob.objects.using(self.database).bulk_update(
+                rows,
+                [
+                    *("node", "started_at", "available_at"),
+                    *("attempts", "crashes", "history"),
+                ],
+            )
+        return {str(row.id) for row in rows}
+
+    def _held(self, node: int, fenced: Sequence[Ended | Returned]) -> list[LiveJob]:
+        claims = {(item.id, item.claim) for item in fenced}
+        rows = LiveJob.objects.using(self.database).select_for_update()
+        rows = rows.filter(id__in=[item.id for item in fenced], node=node)
+        return [row for row in rows if (str(row.id), row.claim) in claims]
+
+    def _ended(self, row: LiveJob, end: Ended) -> EndedJob:
+        return EndedJob(
+            **{name: getattr(row, name) for name in KEPT_COLUMNS},
+            attempts=row.attempts - end.attempt_back,
+            crashes=row.crashes + end.crashed,
+            state=end.state,
+            reason=end.reason,
+            started_at=self.moment(end.started_at),
+            finished_at=self.moment(end.finished_at),
+            return_value=_load(end.return_value),
+            history=_load(end.history) or row.history,
+        )
+
+    def _delete_live(self, ids: Iterable[uuid.UUID]) -> None:
+        rows = LiveJob.objects.using(self.database).filter(id__in=list(ids))
+        rows._raw_delete(self.database)  # type: ignore[attr-defined]
+
+    # Jobs that no node holds, and jobs that have ended: rare, so portable for all
+
+    def end_waiting(self, ids: Sequence[str], *, state: str, reason: str) -> set[str]:
+        """Move jobs that no node holds to the ended table; give back their ids."""
+        with transaction.atomic(using=self.database):
+            now = self.now()
+            rows = self._waiting(ids)
+            EndedJob.objects.using(self.database).bulk_create(
+                EndedJob(
+                    **{name: getattr(row, name) for name in KEPT_COLUMNS},
+                    **{n: getattr(row, n) for n in ("attempts", "crashes", "history")},
+                    state=state,
+                    reason=reason,
+                    finished_at=now,
+                )
+                for row in rows
+            )
+            self._delete_live([row.id for row in rows])
+        return {str(row.id) for row in rows}
+
+    def discard_failed(self, ids: Sequence[str]) -> set[str]:
+        """Turn failed jobs into discarded ones; give back their ids."""
+        with transaction.atomic(using=self.database):
+            rows = EndedJob.objects.using(self.database).filter(
+                id__in=ids, state=State.FAILED
+            )
+            found = list(rows.select_for_update().values_list("id", flat=True))
+            rows.filter(id__in=found).update(state=State.DISCARDED)
+        return {str(id) for id in found}
+
+    def hold(self, ids: Sequence[str], *, hold: str) -> set[str]:
+        """Make waiting jobs that have no hold wait for something else than time."""
+        with transaction.atomic(using=self.database):
+            rows = self._waiting(ids, hold="")
+            self._set(rows, hold=hold, available_at=self.far_future())
+        return {str(row.id) for row in rows}
+
+    def unhold(self, ids: Sequence[str]) -> set[str]:
+        """Make blocked jobs ready."""
+        with transaction.atomic(using=self.database):
+            rows = [row for row in self._waiting(ids) if row.hold]
+            self._set(rows, hold="", available_at=self.now())
+        return {str(row.id) for row in rows}
+
+    def _waiting(self, ids: Sequence[str], **scope: Any) -> list[LiveJob]:
+        rows = LiveJob.objects.using(self.database).waiting().select_for_update()
+        return list(rows.filter(id__in=ids, **scope))
+
+    def _set(self, rows: Sequence[LiveJob], **columns: Any) -> None:
+        live = LiveJob.objects.using(self.database)
+        live.filter(id__in=[row.id for row in rows]).update(**columns)
+
+    def revive(self, ids: Sequence[str], *, states: Sequence[str]) -> set[str]:
+        """Move ended jobs back to ready with a fresh budget and their history."""
+        with transaction.atomic(using=self.database):
+            now = self.now()
+            ended = EndedJob.objects.using(self.database)
+            rows = list(ended.select_for_update().filter(id__in=ids, state__in=states))
+            LiveJob.objects.using(self.database).bulk_create(
+                self._revived(row, now) for row in rows
+            )
+            ended.filter(id__in=[row.id for row in rows])._raw_delete(self.database)
+        return {str(row.id) for row in rows}
+
+    def _revived(self, row: EndedJob, now: datetime) -> LiveJob:
+        values = {name: getattr(row, name) for name in KEPT_COLUMNS}
+        policy = dict(row.policy or {})
+        budget = row.max_attempts - policy.get("spent", 0)
+        policy["spent"] = row.attempts
+        values.update(
+            node=None,
+            available_at=now,
+            attempts=row.attempts,
+            max_attempts=row.attempts + budget,
+            policy=policy,
+            crashes=0,
+            history=row.history,
+            hold="",
+        )
+        return LiveJob(**values)
+
+    def prune(self, *, before: datetime, states: Sequence[str], limit: int) -> int:
+        """Delete up to ``limit`` jobs in these states that ended before a moment."""
+        ended = EndedJob.objects.using(self.database)
+        oldest = ended.filter(finished_at__lt=before, state__in=states)
+        ids = list(oldest.order_by("finished_at").values_list("id", flat=True)[:limit])
+        return ended.filter(id__in=ids)._raw_delete(self.database)
+
+    def annotate(self, node: int, job: Claimed, **columns: Any) -> bool:
+        """Write what a running attempt says about itself, if it still holds the job."""
+        rows = LiveJob.objects.using(self.database)
+        rows = rows.filter(id=job.id, node=node, claim=job.claim)
+        return bool(rows.update(**columns))
+
+    def held_by(self, nodes: Sequence[int], *, limit: int) -> list[tuple[int, Claimed]]:
+        """The jobs that these nodes hold, as (node, job) pairs."""
+        rows = LiveJob.objects.using(self.database).filter(node__in=nodes)[:limit]
+        held = []
+        for row in rows:
+            row.claim -= 1
+            row.attempts -= 1
+            held.append((row.node or 0, self._claimed(row)))
+        return held
+
+    def holders(self) -> set[int]:
+        """Every node that holds a job. Reads the hot table once; not for hot paths."""
+        rows = LiveJob.objects.using(self.database).running().order_by()
+        return set(rows.values_list("node", flat=True).distinct())
+
+    # Time
+
+    def now(self) -> datetime:
+        """The moment by the clock that decides when jobs are due."""
+        return timezone.now()
+
+    def moment(self, seconds: float) -> datetime:
+        """A moment given in seconds since the epoch, as this project stores times."""
+        aware = datetime.fromtimestamp(seconds, UTC)
+        return aware if settings.USE_TZ else timezone.make_naive(aware)
+
+    def far_future(self) -> datetime:
+        """When a blocked job may run by time alone."""
+        return self.moment(253370764800)  # the year 9999
+
+    # Wake-ups, where the database has them
+
+    def listen(self, backend_alias: str) -> None:
+        """Subscribe the calling thread's connection to new jobs."""
+
+    def wait_for_notification(self, timeout: float) -> list[str]:
+        """Wait for news of new jobs; give back the queues that have some."""
+        return []
+
+    def changed(self) -> bool:
+        """Whether the database may have changed since the last call, if cheap to say."""
+        return True
+
+
+def _load(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def _dump(value: Any) -> str | None:
+    return None if value is None else json.dumps(value)

@@ -1,0 +1,343 @@
+"""
+PostgreSQL: the hot path as few, wide, plan-proof statements.
+
+The claim reads by lane with SKIP LOCKED and writes by ctid, touching no indexed
+column, so every claim is a heap-only update. The end of a batch is one statement
+that deletes from the hot table into the archive. Joins to the hot table name its
+keys as an array as well, because a queue's table is often analysed while empty and
+a cached plan then walks all of it.
+
+The bound of a claim is ``statement_timestamp()``: it is stable, so an index can
+use it, which ``clock_timestamp()`` is not.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache, lru_cache
+from operator import attrgetter
+from typing import Any
+
+from windlass.db.base import STEP, Dialect
+from windlass.db.records import (
+    CLAIMED_COLUMNS,
+    KEPT_COLUMNS,
+    Claimed,
+    Ended,
+    Lane,
+    NewJob,
+    Returned,
+)
+
+# Above this many jobs, COPY beats an INSERT from JSON.
+COPY_FROM = 200
+COPY_CHUNK = 1000
+BACKSLASH = "\\"
+NULL = r"\N"
+COPY_MARKS = {BACKSLASH: BACKSLASH * 2, "\t": r"\t", "\n": r"\n", "\r": r"\r"}
+# One NOTIFY for each queue in this time: at commit each takes a lock of the whole
+# cluster. Workers poll for twice as long after they saw one.
+NOTIFY_EVERY = 0.05
+
+NEW_COLUMNS = (
+    "id, backend_alias, queue_name, nice, task_path, args, kwargs, max_attempts,"
+    " metadata, policy, enqueued_at, available_at"
+)
+INSERT = f"""
+    INSERT INTO windlass_live ({NEW_COLUMNS}) VALUES
+    (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, statement_timestamp(),
+     GREATEST(statement_timestamp(), %s::timestamptz)) RETURNING enqueued_at
+"""
+INSERT_AND_NOTIFY = f"""
+    WITH job AS ({INSERT}) SELECT enqueued_at, pg_notify(%s, %s) FROM job
+"""
+COPY = f"COPY windlass_live ({NEW_COLUMNS}) FROM STDIN"
+INSERT_MANY = f"""
+    WITH input AS (
+      SELECT x, place FROM json_array_elements(%s::json) WITH ORDINALITY l (x, place)),
+    stored AS (
+      INSERT INTO windlass_live ({NEW_COLUMNS})
+      SELECT (x->>0)::uuid, x->>1, x->>2, (x->>3)::smallint, x->>4, (x->>5)::jsonb,
+             (x->>6)::jsonb, (x->>7)::smallint, (x->>8)::jsonb, (x->>9)::jsonb,
+             statement_timestamp() + place * interval '1 microsecond',
+             GREATEST(statement_timestamp() + place * interval '1 microsecond',
+                      (x->>10)::timestamptz)
+        FROM input)
+    SELECT statement_timestamp()
+"""
+LANES = """
+    WITH RECURSIVE lane AS (
+      (SELECT queue_name, nice FROM windlass_live WHERE backend_alias = %s
+        ORDER BY queue_name, nice LIMIT 1)
+      UNION ALL
+      SELECT next.queue_name, next.nice FROM lane CROSS JOIN LATERAL (
+        SELECT queue_name, nice FROM windlass_live WHERE backend_alias = %s
+           AND (queue_name, nice) > (lane.queue_name, lane.nice)
+         ORDER BY queue_name, nice LIMIT 1) next)
+    SELECT queue_name, nice FROM lane
+"""
+CLAIM = f"""
+    WITH lane AS (
+      SELECT * FROM unnest(%s::text[], %s::smallint[], %s::timestamptz[])
+                    l (queue_name, nice, floor)),
+    pick AS MATERIALIZED (
+      SELECT row FROM lane CROSS JOIN LATERAL (
+        SELECT ctid AS row FROM windlass_live
+         WHERE backend_alias = %s
+           AND queue_name = lane.queue_name AND nice = lane.nice
+           AND available_at > lane.floor AND available_at <= statement_timestamp()
+           AND node IS NULL
+         ORDER BY available_at LIMIT %s FOR UPDATE SKIP LOCKED) ready LIMIT %s)
+    UPDATE windlass_live
+       SET node = %s, started_at = statement_timestamp(),
+           attempts = attempts + 1, claim = claim + 1
+     WHERE ctid = ANY(ARRAY(SELECT row FROM pick))
+    RETURNING {", ".join(CLAIMED_COLUMNS).replace("id,", "id::text,", 1)}
+"""
+_FENCE = """
+      live.id = input.id AND live.claim = input.claim AND live.node = %s
+      AND live.id = ANY(ARRAY(SELECT id FROM input))
+"""
+_KEPT = ", ".join(KEPT_COLUMNS)
+FINISH = f"""
+    WITH input AS MATERIALIZED (
+      SELECT (x->>0)::uuid AS id, (x->>1)::int AS claim, x->>2 AS state,
+             x->>3 AS reason, to_timestamp((x->>4)::float8) AS started_at,
+             to_timestamp((x->>5)::float8) AS finished_at,
+             (x->>6)::jsonb AS return_value, (x->>7)::jsonb AS history,
+             (x->>8)::smallint AS attempt_back, (x->>9)::smallint AS crashed
+        FROM json_array_elements(%s::json) x),
+    gone AS (DELETE FROM windlass_live live USING input WHERE {_FENCE}
+      RETURNING {", ".join("live." + name for name in KEPT_COLUMNS)},
+        live.attempts - input.attempt_back, live.crashes + input.crashed,
+        input.state, input.reason, input.started_at, input.finished_at,
+        input.return_value, COALESCE(input.history, live.history))
+    INSERT INTO windlass_ended ({_KEPT}, attempts, crashes, state, reason,
+        started_at, finished_at, return_value, history) SELECT * FROM gone
+"""
+PUT_BACK = f"""
+    WITH input AS MATERIALIZED (
+      SELECT (x->>0)::uuid AS id, (x->>1)::int AS claim, (x->>2)::float8 AS delay,
+             (x->>3)::jsonb AS history, (x->>4)::smallint AS attempt_back,
+             (x->>5)::smallint AS crashed
+        FROM json_array_elements(%s::json) x)
+    UPDATE windlass_live live
+       SET node = NULL, started_at = NULL,
+           available_at = statement_timestamp() + input.delay * interval '1 second',
+           attempts = live.attempts - input.attempt_back,
+           crashes = live.crashes + input.crashed,
+           history = COALESCE(input.history, live.history)
+      FROM input WHERE {_FENCE}
+    RETURNING live.id::text
+"""
+# A queue's table changes size by the second, so plans made from its statistics flip.
+# Hash joins stay on: without them the fenced joins become quadratic.
+TUNE = (
+    "SET enable_seqscan = off; SET enable_bitmapscan = off;"
+    " SET enable_mergejoin = off; SET jit = off"
+)
+
+
+_by_available_at = attrgetter("available_at")
+
+
+class PostgreSQL(Dialect):
+    """The engine's operations in PostgreSQL's own words."""
+
+    # Shared by all threads: when this process last notified each queue.
+    _notified: dict[tuple[str, str, str], float] = {}
+
+    def __init__(self, database: str, *, owned: bool = False) -> None:
+        super().__init__(database, owned=owned)
+        self._raw: Any = None
+        self._cursor: Any = None
+
+    @property
+    def notifies(self) -> bool:  # type: ignore[override]
+        """Whether the driver can wait for notifications (psycopg 3)."""
+        return _psycopg3()
+
+    # Enqueue
+
+    def insert(self, job: NewJob, *, notify: bool = True) -> datetime:
+        """Store one job with one statement; give back when it was enqueued."""
+        connection = self.connection
+        values = (*job[:8], job.metadata, job.policy, job.run_after)
+        channel = notify and self._channel_to_notify(job)
+        with connection.cursor() as cursor:
+            if channel:
+                cursor.execute(INSERT_AND_NOTIFY, (*values, channel, job.queue_name))
+            else:
+                cursor.execute(INSERT, values)
+            return cursor.fetchone()[0]
+
+    def insert_many(
+        self, jobs: Sequence[NewJob], *, notify: bool = True
+    ) -> list[datetime]:
+        """Store jobs, all or none; their times rise by a microsecond, in order."""
+        with self.connection.cursor() as cursor:
+            if len(jobs) >= COPY_FROM and _psycopg3():
+                times = self._copy(cursor, jobs)
+            else:
+                rows = [
+                    (*job[:8], job.metadata, job.policy, job.run_after) for job in jobs
+                ]
+                cursor.execute(INSERT_MANY, [json.dumps(rows, default=str)])
+                now = cursor.fetchone()[0]
+                times = [now + STEP * place for place in range(1, len(jobs) + 1)]
+            if notify:
+                self._notify_all(cursor, jobs)
+        return times
+
+    def _copy(self, cursor: Any, jobs: Sequence[NewJob]) -> list[datetime]:
+        cursor.execute("SELECT statement_timestamp()")
+        now = cursor.fetchone()[0]
+        times = [now + STEP * place for place in range(len(jobs))]
+        with cursor.copy(COPY) as copy:
+            for start in range(0, len(jobs), COPY_CHUNK):
+                end = start + COPY_CHUNK
+                lines = map(_copy_line, jobs[start:end], times[start:end])
+                copy.write("".join(lines))
+        return times
+
+    def _channel_to_notify(self, job: NewJob) -> str | None:
+        # A notification inside a transaction is sent at its commit, which may be far
+        # away, so only those of autocommit count for the interval.
+        now = time.monotonic()
+        key = (self.database, job.backend_alias, job.queue_name)
+        if not self.connection.in_atomic_block:
+            if now - self._notified.get(key, 0) < NOTIFY_EVERY:
+                return None
+            self._notified[key] = now
+        return channel(job.backend_alias)
+
+    def _notify_all(self, cursor: Any, jobs: Sequence[NewJob]) -> None:
+        for job in {
+            job.backend_alias + "\0" + job.queue_name: job for job in jobs
+        }.values():
+            name = self._channel_to_notify(job)
+            if name:
+                cursor.execute("SELECT pg_notify(%s, %s)", (name, job.queue_name))
+
+    # Claim
+
+    def lanes(self, backend_alias: str) -> list[tuple[str, int]]:
+        """Each (queue, negated priority) that has rows, at the cost of one seek each."""
+        return self._all(LANES, (backend_alias, backend_alias))
+
+    def claim(
+        self, node: int, backend_alias: str, lanes: Sequence[Lane], limit: int
+    ) -> list[Claimed]:
+        """Hold up to ``limit`` ready jobs for a node, lane by lane, oldest first."""
+        queues = [lane.queue_name for lane in lanes]
+        nices = [lane.nice for lane in lanes]
+        floors = [lane.floor or "-infinity" for lane in lanes]
+        rows = self._all(
+            CLAIM, (queues, nices, floors, backend_alias, limit, limit, node)
+        )
+        jobs = list(map(Claimed._make, rows))
+        if len(lanes) > 1:
+            place = {(lane.queue_name, lane.nice): n for n, lane in enumerate(lanes)}
+            jobs.sort(key=lambda j: (place[j.queue_name, j.nice], j.available_at))
+        else:
+            jobs.sort(key=_by_available_at)
+        return jobs
+
+    # The end of a claim
+
+    def finish(self, node: int, ends: Sequence[Ended]) -> set[str]:
+        """Move held jobs to the ended table; give back the ids whose claim held."""
+        moved = self._count(FINISH, (json.dumps(ends), node))
+        if moved == len(ends):
+            return {end.id for end in ends}
+        return self._recorded(node, ends)
+
+    def put_back(self, node: int, returns: Sequence[Returned]) -> set[str]:
+        """Return held jobs to waiting; give back the ids whose claim held."""
+        rows = self._all(PUT_BACK, (json.dumps(returns), node))
+        return {id for (id,) in rows}
+
+    # How statements run
+
+    def _all(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        if self.owned and _psycopg3():
+            return self._own().execute(sql, values, prepare=True).fetchall()
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            return cursor.fetchall()
+
+    def _count(self, sql: str, values: Sequence[Any]) -> int:
+        if self.owned and _psycopg3():
+            return self._own().execute(sql, values, prepare=True).rowcount
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            return cursor.rowcount
+
+    def _own(self) -> Any:
+        """A tuned cursor that binds on the server, past Django's wrappers."""
+        self.connection.ensure_connection()
+        raw = self.connection.connection
+        if raw is not self._raw:
+            import psycopg
+
+            raw.execute(TUNE)
+            raw.prepare_threshold = 0
+            self._raw, self._cursor = raw, psycopg.Cursor(raw)
+        return self._cursor
+
+    # Wake-ups
+
+    def listen(self, backend_alias: str) -> None:
+        """Subscribe the calling thread's connection to new jobs."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(f'LISTEN "{channel(backend_alias)}"')
+
+    def wait_for_notification(self, timeout: float) -> list[str]:
+        """Wait for news of new jobs; give back the queues that have some."""
+        raw = self.connection.connection
+        return [note.payload for note in raw.notifies(timeout=timeout, stop_after=1)]
+
+    def now(self) -> datetime:
+        """The moment by the server's clock, which decides when jobs are due."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT statement_timestamp()")
+            return cursor.fetchone()[0]
+
+
+def channel(backend_alias: str) -> str:
+    """The notification channel of a backend alias."""
+    return f"windlass_{backend_alias}"
+
+
+def _copy_line(job: NewJob, moment: datetime) -> str:
+    time_text = moment.isoformat()
+    due = job.run_after
+    due_text = time_text if due is None or due <= moment else due.isoformat()
+    # Only a backslash can occur in JSON text of all that COPY's format gives meaning.
+    return (
+        f"{job.id}\t{_escaped(job.backend_alias)}\t{_escaped(job.queue_name)}\t{job.nice}"
+        f"\t{_escaped(job.task_path)}\t{job.args.replace(BACKSLASH, BACKSLASH * 2)}"
+        f"\t{job.kwargs.replace(BACKSLASH, BACKSLASH * 2)}\t{job.max_attempts}"
+        f"\t{_or_null(job.metadata)}\t{_or_null(job.policy)}\t{time_text}\t{due_text}\n"
+    )
+
+
+@lru_cache(maxsize=4096)
+def _escaped(text: str) -> str:
+    for mark, code in COPY_MARKS.items():
+        text = text.replace(mark, code)
+    return text
+
+
+def _or_null(text: str | None) -> str:
+    return NULL if text is None else text.replace(BACKSLASH, BACKSLASH * 2)
+
+
+@cache
+def _psycopg3() -> bool:
+    from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+    return is_psycopg3

@@ -1,0 +1,104 @@
+"""
+The small values that go into and come out of the database.
+
+JSON columns are carried as text: what the engine does not look at, it does not parse.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+
+class NewJob(NamedTuple):
+    """A job to store. ``run_after`` None means now; ids are lower-case UUID text."""
+
+    id: str
+    backend_alias: str
+    queue_name: str
+    nice: int
+    task_path: str
+    args: str
+    kwargs: str
+    max_attempts: int
+    run_after: datetime | None = None
+    metadata: str | None = None
+    policy: str | None = None
+
+
+class Lane(NamedTuple):
+    """One queue at one priority, and from which moment on to look for its rows."""
+
+    queue_name: str
+    nice: int
+    floor: datetime | None = None
+
+
+class Claimed(NamedTuple):
+    """A job that a node holds. ``id`` and ``claim`` name the hold: the fence."""
+
+    id: str
+    claim: int
+    backend_alias: str
+    queue_name: str
+    nice: int
+    task_path: str
+    args: str
+    kwargs: str
+    attempts: int
+    max_attempts: int
+    crashes: int
+    enqueued_at: datetime
+    available_at: datetime
+    history: str | None
+    metadata: str | None
+    policy: str | None
+
+
+CLAIMED_COLUMNS = Claimed._fields
+
+
+class Ended(NamedTuple):
+    """The end of a held job, as it will be stored."""
+
+    id: str
+    claim: int
+    state: str
+    reason: str
+    started_at: float  # seconds since the epoch
+    finished_at: float
+    return_value: str | None
+    history: str | None
+    attempt_back: int = 0  # 1 if the attempt had not started
+    crashed: int = 0
+
+
+class Returned(NamedTuple):
+    """A held job that goes back to waiting, ``delay`` seconds from now."""
+
+    id: str
+    claim: int
+    delay: float
+    history: str | None
+    attempt_back: int = 0
+    crashed: int = 0
+
+
+# What moves from a live row to an ended one unchanged.
+KEPT_COLUMNS = (
+    "id",
+    "enqueued_at",
+    "node",
+    "claim",
+    "max_attempts",
+    "backend_alias",
+    "queue_name",
+    "task_path",
+    "args",
+    "kwargs",
+    "metadata",
+    "progress",
+    "policy",
+    "available_at",
+    "nice",
+)

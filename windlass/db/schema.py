@@ -1,0 +1,86 @@
+"""
+What Django's migrations cannot say: the ``Job`` view, and how tables are stored.
+
+Each function is called by one migration and belongs to it. The view's text differs
+by database only in how it says "now" and how it types a NULL.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+
+NOW = {
+    "postgresql": "statement_timestamp()",
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now'{local})",
+    "mysql": "{utc}",
+}
+# Room on each page for the claim's new row version keeps every claim heap-only; the
+# vacuum settings keep a table that turns over in seconds at its working size.
+LIVE_STORAGE = """
+    ALTER TABLE windlass_live SET (
+      fillfactor = 45, autovacuum_vacuum_scale_factor = 0,
+      autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
+      autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000)
+"""
+ENDED_STORAGE = """
+    ALTER TABLE windlass_ended SET (
+      autovacuum_vacuum_insert_scale_factor = 0,
+      autovacuum_vacuum_insert_threshold = 200000,
+      autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000)
+"""
+# Failures are few among millions of ends, and what operators look for.
+TROUBLED = """
+    CREATE INDEX windlass_ended_troubled ON windlass_ended (finished_at)
+     WHERE state <> 'succeeded'
+"""
+TROUBLED_WITHOUT_CONDITION = """
+    CREATE INDEX windlass_ended_troubled ON windlass_ended (state, finished_at)
+"""
+
+
+def create(schema_editor: Any) -> None:
+    """Create the view, the extra index and the storage parameters."""
+    vendor = schema_editor.connection.vendor
+    schema_editor.execute(_job_view(vendor), params=None)
+    if vendor == "mysql":
+        schema_editor.execute(TROUBLED_WITHOUT_CONDITION)
+    else:
+        schema_editor.execute(TROUBLED)
+    if vendor == "postgresql":
+        schema_editor.execute(LIVE_STORAGE)
+        schema_editor.execute(ENDED_STORAGE)
+
+
+def drop(schema_editor: Any) -> None:
+    """Undo ``create``; the tables' own removal takes the index and parameters."""
+    schema_editor.execute("DROP VIEW windlass_job")
+
+
+def _job_view(vendor: str) -> str:
+    null = {"postgresql": "NULL::{}", "mysql": "NULL", "sqlite": "NULL"}[vendor]
+    now = NOW[vendor].format(
+        local="" if settings.USE_TZ else ", 'localtime'",
+        utc="UTC_TIMESTAMP(6)" if settings.USE_TZ else "NOW(6)",
+    )
+    shared = (
+        "backend_alias, queue_name, -nice AS priority, args, kwargs,"
+        " available_at AS run_after, enqueued_at, started_at"
+    )
+    rest = "attempts, max_attempts, crashes, node, metadata, progress, history"
+    return f"""
+    CREATE VIEW windlass_job AS
+    SELECT id, task_path,
+           CASE WHEN node IS NOT NULL THEN 'running'
+                WHEN hold <> '' THEN 'blocked'
+                WHEN available_at > {now} THEN 'scheduled'
+                ELSE 'ready' END AS state,
+           '' AS reason, {shared}, {null.format("timestamptz")} AS finished_at,
+           {null.format("jsonb")} AS return_value, {rest}
+      FROM windlass_live
+    UNION ALL
+    SELECT id, task_path, state, reason, {shared}, finished_at,
+           return_value, {rest}
+      FROM windlass_ended
+    """

@@ -1,0 +1,1 @@
+"""Rules: everything that may happen to a job, and nothing about where it runs."""

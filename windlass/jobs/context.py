@@ -1,0 +1,67 @@
+"""What a task that takes its context is given: Django's context, and ours beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.utils import timezone
+
+from windlass import db
+from windlass.db import Claimed
+from windlass.exceptions import StaleJob
+from windlass.jobs.arguments import dump_result
+from windlass.jobs.results import put
+from windlass.tasks_api import TaskContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobContext(TaskContext):
+    """The running attempt, as its task sees it."""
+
+    job: Claimed
+    node: int
+    database: str
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The job's metadata. Changes are kept when ``save_metadata`` stores them."""
+        if self.task_result.metadata is None:
+            put(self.task_result, "metadata", {})
+        return self.task_result.metadata
+
+    def save_metadata(self) -> None:
+        """Store the metadata now; raise StaleJob if this attempt lost the job."""
+        dump_result(self.metadata)
+        self._write(metadata=self.metadata)
+
+    async def asave_metadata(self) -> None:
+        """See ``save_metadata``."""
+        await sync_to_async(self.save_metadata)()
+
+    def progress(
+        self, current: float, total: float | None = None, message: str = ""
+    ) -> None:
+        """
+        Say how far the task has come, for whoever looks at the job.
+
+        One UPDATE each time, outside any fence but the claim's: call it a few times
+        a second at most. Raises StaleJob if this attempt lost the job.
+        """
+        said = {
+            "current": current,
+            "total": total,
+            "message": str(message),
+            "at": timezone.now().isoformat(),
+        }
+        dump_result(said)
+        put(self.task_result, "progress", said)
+        self._write(progress=said)
+
+    def _write(self, **columns: Any) -> None:
+        if not db.dialect(self.database).annotate(self.node, self.job, **columns):
+            raise StaleJob(
+                f"Job {self.job.id}: this attempt no longer holds the job, so "
+                f"{', '.join(columns)} was not stored."
+            )

@@ -1,0 +1,287 @@
+"""
+Run one claimed job: resolve its task, call it, decide the outcome.
+
+Whatever the task does, one Outcome comes back: the move to record, the result to
+announce, and the error if there was one. Nothing here writes to the database, so
+nothing here can be half done. ``announce`` is called after the move was recorded.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from inspect import iscoroutinefunction
+from traceback import format_exception
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.utils import timezone
+
+from windlass.db import Claimed
+from windlass.exceptions import RefusedTask
+from windlass.jobs import lifecycle, results
+from windlass.jobs.arguments import dump_result
+from windlass.jobs.context import JobContext
+from windlass.jobs.lifecycle import Attempt, Move
+from windlass.jobs.results import JobResult, put
+from windlass.jobs.retries import (
+    Backoff,
+    Cancel,
+    Control,
+    Snooze,
+    delay_after,
+    may_retry,
+)
+from windlass.models.jobs import Reason, worker_id
+from windlass.signals import job_cancelled, job_retried, job_snoozed
+from windlass.tasks_api import (
+    Task,
+    TaskError,
+    TaskResultStatus,
+    task_finished,
+    task_started,
+)
+
+logger = logging.getLogger("windlass")
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """Whose jobs these are: the node that holds them and the backend they came by."""
+
+    node: int
+    database: str
+    backend: type
+    backoff: Backoff = None
+    clock: Callable[[], float] = time.time
+
+
+class Outcome(NamedTuple):
+    """What became of an attempt, to be recorded and then announced."""
+
+    move: Move
+    result: JobResult
+    error: BaseException | None = None
+
+
+def run(job: Claimed, executor: Executor) -> Outcome:
+    """Run a job in the calling thread; no error of its task gets out."""
+    started = executor.clock()
+    task, result = _start(job, executor, started)
+    try:
+        if task is None:
+            task = results.resolve(job.task_path)
+        args = _arguments(job, task, result, executor)
+        value = task.call(*args, **result.kwargs)
+        text = dump_result(value)
+    except BaseException as error:
+        return _failed(job, task, result, error, executor, started)
+    return _succeeded(job, result, value, text, executor, started)
+
+
+async def arun(job: Claimed, executor: Executor) -> Outcome:
+    """Run a coroutine task on the running event loop; see ``run``."""
+    started = executor.clock()
+    task, result = _start(job, executor, started)
+    try:
+        assert task is not None
+        args = _arguments(job, task, result, executor)
+        value = await task.func(*args, **result.kwargs)
+        text = dump_result(value)
+    except BaseException as error:
+        return _failed(job, task, result, error, executor, started)
+    return _succeeded(job, result, value, text, executor, started)
+
+
+def is_async(job: Claimed) -> bool:
+    """Whether a job's task is a coroutine function; False if it cannot be resolved."""
+    task = _tasks.get(job.task_path) or _find(job.task_path)
+    return task is not None and iscoroutinefunction(task.func)
+
+
+# Tasks by path. A path that could not be resolved is tried again each time.
+_tasks: dict[str, Task] = {}
+
+
+def _find(path: str) -> Task | None:
+    try:
+        task = _tasks[path] = results.resolve(path)
+    except RefusedTask:
+        return None
+    return task
+
+
+def _start(
+    job: Claimed, executor: Executor, started: float
+) -> tuple[Task | None, JobResult]:
+    task = _tasks.get(job.task_path) or _find(job.task_path)
+    called = results.with_call(
+        task or results.missing(job.task_path),
+        job.backend_alias,
+        job.queue_name,
+        -job.nice,
+    )
+    moment = datetime.fromtimestamp(started, UTC)
+    if not settings.USE_TZ:
+        moment = timezone.make_naive(moment)
+    result = results.of_claimed(job, called, executor.node, moment)
+    task_started.send_robust(sender=executor.backend, task_result=result)
+    return task, result
+
+
+def _arguments(
+    job: Claimed, task: Task, result: JobResult, executor: Executor
+) -> list[Any]:
+    if not task.takes_context:
+        return result.args
+    context = JobContext(
+        task_result=result,
+        job=job,
+        node=executor.node,
+        database=executor.database,
+    )
+    return [context, *result.args]
+
+
+def _succeeded(
+    job: Claimed,
+    result: JobResult,
+    value: Any,
+    text: str | None,
+    executor: Executor,
+    started: float,
+) -> Outcome:
+    ended = executor.clock()
+    put(result, "_return_value", value)
+    _close(result, TaskResultStatus.SUCCESSFUL, "succeeded", "", ended)
+    attempt = Attempt(job, executor.node, started, ended)
+    return Outcome(lifecycle.complete(attempt, text), result)
+
+
+def _failed(
+    job: Claimed,
+    task: Task | None,
+    result: JobResult,
+    error: BaseException,
+    executor: Executor,
+    started: float,
+) -> Outcome:
+    attempt = Attempt(job, executor.node, started, executor.clock())
+    if isinstance(error, Snooze):
+        put(result, "status", TaskResultStatus.READY)
+        put(result, "state", "scheduled")
+        result.worker_ids.pop()
+        return Outcome(lifecycle.snooze(attempt, error.delay), result, error)
+    cause = Reason.REFUSED if isinstance(error, RefusedTask) else Reason.ERROR
+    if isinstance(error, Cancel):
+        entry = describe(attempt, Reason.CANCELLED, error)
+        _close(result, TaskResultStatus.FAILED, "cancelled", "cancelled", attempt.ended)
+        move: Move = lifecycle.cancel_running(attempt, entry)
+    else:
+        entry = describe(attempt, cause, error)
+        retry_in = _retry_in(attempt, task, result, error, executor.backoff)
+        move = lifecycle.fail(attempt, entry, retry_in=retry_in)
+        if retry_in is None:
+            _close(result, TaskResultStatus.FAILED, "failed", cause, attempt.ended)
+        else:
+            put(result, "status", TaskResultStatus.READY)
+            put(result, "state", "scheduled")
+    result.errors.append(
+        TaskError(exception_class_path=entry["error"], traceback=entry["traceback"])
+    )
+    return Outcome(move, result, error)
+
+
+def _retry_in(
+    attempt: Attempt,
+    task: Task | None,
+    result: JobResult,
+    error: BaseException,
+    backoff: Backoff,
+) -> float | None:
+    if task is None or attempt.job.attempts >= attempt.job.max_attempts:
+        return None
+    if not isinstance(error, Control) and not may_retry(task, error):
+        return None
+    own = getattr(task, "backoff", None)
+    return delay_after(backoff if own is None else own, error, result)
+
+
+def _close(
+    result: JobResult, status: TaskResultStatus, state: str, reason: str, ended: float
+) -> None:
+    put(result, "status", status)
+    put(result, "state", state)
+    put(result, "reason", str(reason))
+    moment = datetime.fromtimestamp(ended, UTC)
+    put(
+        result,
+        "finished_at",
+        moment if settings.USE_TZ else timezone.make_naive(moment),
+    )
+
+
+def describe(
+    attempt: Attempt, cause: str, error: BaseException, *, worker: str = ""
+) -> dict[str, Any]:
+    """What a job's history keeps of one attempt that ended badly."""
+    kind = type(error)
+    return {
+        "attempt": attempt.job.attempts,
+        "worker": worker or worker_id(attempt.node),
+        "started_at": _iso(attempt.started),
+        "ended_at": _iso(attempt.ended),
+        "cause": str(cause),
+        "error": _storable(f"{kind.__module__}.{kind.__qualname__}"),
+        "traceback": _storable(_traceback(error)),
+    }
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(format_exception(error))
+    except BaseException as broken:
+        # A user's __str__ or __repr__ may raise; the job must still get its end.
+        return f"{type(error).__qualname__} (its text cannot be shown: {type(broken)})"
+
+
+def _storable(text: str) -> str:
+    # PostgreSQL's jsonb holds neither NUL nor half of a surrogate pair.
+    return (
+        text.replace("\0", "\N{SYMBOL FOR NULL}")
+        .encode("utf-8", "backslashreplace")
+        .decode()
+    )
+
+
+def _iso(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return (moment if settings.USE_TZ else timezone.make_naive(moment)).isoformat()
+
+
+def announce(outcome: Outcome, executor: Executor) -> None:
+    """Tell the signals' receivers about an outcome that has been recorded."""
+    _move, result, error = outcome
+    if result.status == TaskResultStatus.SUCCESSFUL:
+        task_finished.send_robust(sender=executor.backend, task_result=result)
+    elif result.status == TaskResultStatus.READY:
+        signal = job_snoozed if isinstance(error, Snooze) else job_retried
+        signal.send_robust(sender=executor.backend, task_result=result)
+    else:
+        _announce_failure(result, error, executor)
+
+
+def _announce_failure(
+    result: JobResult, error: BaseException | None, executor: Executor
+) -> None:
+    try:
+        # Django's own receiver logs the exception that is being handled.
+        if error is not None:
+            raise error
+    except BaseException:  # noqa: BLE001 - it was recorded; only its log line is due
+        task_finished.send_robust(sender=executor.backend, task_result=result)
+    if result.state == "cancelled":
+        job_cancelled.send_robust(sender=executor.backend, task_result=result)

@@ -1,0 +1,262 @@
+"""
+The life of a job: every state it can be in and every way it can move.
+
+A job is one row. A move of a held job is one statement that names the node and the
+claim it belongs to, so when two processes disagree the database picks one and the
+other gets StaleJob. Only a claim raises the claim number; attempts may be given
+back, so they fence nothing. Nothing outside this module moves a job.
+
+Read TRANSITIONS first; the functions below it are one per line of the table. What
+happens to jobs by the thousand (complete, fail, snooze, release) is said in two
+halves: a small value that describes the move, and ``record``, which writes many.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from windlass.db import Claimed, Dialect, Ended, Lane, NewJob, Returned
+from windlass.exceptions import StaleJob
+from windlass.models.jobs import ENDS, Reason, State, worker_id
+
+
+class Transition(NamedTuple):
+    """One verb: the states it leaves, the states it leads to, who says it."""
+
+    verb: str
+    leaves: tuple[str, ...]
+    leads_to: tuple[str, ...]
+    said_by: str
+
+
+WAITING = (State.SCHEDULED, State.BLOCKED, State.READY)
+LIVE = (*WAITING, State.RUNNING)
+REVIVABLE = (State.FAILED, State.CANCELLED, State.DISCARDED)
+
+TRANSITIONS = (
+    Transition("enqueue", (), WAITING, "backend, api, schedules, workflows"),
+    Transition("claim", (State.READY,), (State.RUNNING,), "worker"),
+    Transition("complete", (State.RUNNING,), (State.SUCCEEDED,), "flusher"),
+    Transition("fail", (State.RUNNING,), (State.SCHEDULED, State.FAILED), "flusher"),
+    Transition("snooze", (State.RUNNING,), (State.SCHEDULED,), "task"),
+    Transition("release", (State.RUNNING,), (State.READY,), "worker, supervisor"),
+    Transition(
+        "rescue",
+        (State.RUNNING,),
+        (State.READY, State.FAILED),
+        "supervisor, janitor",
+    ),
+    Transition(
+        "block", (State.READY, State.SCHEDULED), (State.BLOCKED,), "limits, workflows"
+    ),
+    Transition("unblock", (State.BLOCKED,), (State.READY,), "limits, workflows"),
+    Transition("cancel", LIVE, (State.CANCELLED,), "user, workflow, task"),
+    Transition("discard", (*WAITING, State.FAILED), (State.DISCARDED,), "user, limits"),
+    Transition("retry", REVIVABLE, (State.READY,), "user"),
+    Transition("prune", ENDS, (), "janitor"),
+)
+
+# A job that takes its process with it this often would do so for ever.
+CRASH_LIMIT = 3
+
+Move = Ended | Returned
+
+
+class Attempt(NamedTuple):
+    """One execution of a held job: when it began and ended, in epoch seconds."""
+
+    job: Claimed
+    node: int
+    started: float
+    ended: float
+
+
+# Enqueue and claim
+
+
+def enqueue(db: Dialect, jobs: Sequence[NewJob]) -> list[datetime]:
+    """Store jobs in the caller's transaction, all or none."""
+    if len(jobs) == 1:
+        return [db.insert(jobs[0])]
+    return db.insert_many(jobs)
+
+
+def claim(
+    db: Dialect, node: int, backend_alias: str, lanes: Sequence[Lane], limit: int
+) -> list[Claimed]:
+    """Hold ready jobs for a node; each gets a new claim number and an attempt."""
+    return db.claim(node, backend_alias, lanes, limit)
+
+
+# The end of an attempt, as values for record()
+
+
+def complete(attempt: Attempt, return_value: str | None) -> Ended:
+    """End a job that did what it should."""
+    job = attempt.job
+    return Ended(
+        job.id,
+        job.claim,
+        "succeeded",
+        "",
+        attempt.started,
+        attempt.ended,
+        return_value,
+        None,
+    )
+
+
+def fail(attempt: Attempt, entry: dict[str, Any], *, retry_in: float | None) -> Move:
+    """Count a failed attempt: wait for another one, or end with the reason."""
+    if retry_in is not None:
+        job = attempt.job
+        return Returned(job.id, job.claim, retry_in, _with_entry(job, entry))
+    return _end(attempt, State.FAILED, entry["cause"], entry)
+
+
+def snooze(attempt: Attempt, delay: float) -> Returned:
+    """Put a running job off, as if this attempt had never started."""
+    return Returned(attempt.job.id, attempt.job.claim, delay, None, attempt_back=1)
+
+
+def release(job: Claimed) -> Returned:
+    """Give a running job back, as if this attempt had never started."""
+    return Returned(job.id, job.claim, 0.0, None, attempt_back=1)
+
+
+def cancel_running(attempt: Attempt, entry: dict[str, Any]) -> Ended:
+    """End a running job as cancelled; its code must have ended."""
+    return _end(attempt, State.CANCELLED, Reason.CANCELLED, entry)
+
+
+def interrupt(attempt: Attempt, entry: dict[str, Any]) -> Move:
+    """
+    Take a started job from a worker that must stop now.
+
+    One that may run again is released; one that may not has been started, and is
+    never started twice.
+    """
+    if may_run_again(attempt.job):
+        return release(attempt.job)
+    return _end(attempt, State.FAILED, Reason.INTERRUPTED, entry)
+
+
+def record(db: Dialect, node: int, moves: Iterable[Move]) -> set[str]:
+    """
+    Write moves of held jobs, one statement for each kind.
+
+    Gives back the ids whose claim still held. The others were moved by someone
+    else meanwhile: for them nothing was written.
+    """
+    ends = [move for move in moves if type(move) is Ended]
+    returns = [move for move in moves if type(move) is Returned]
+    moved = db.finish(node, ends) if ends else set()
+    return moved | db.put_back(node, returns) if returns else moved
+
+
+def record_one(db: Dialect, node: int, move: Move) -> None:
+    """Write one move of a held job, or raise StaleJob."""
+    if not record(db, node, [move]):
+        raise StaleJob(
+            f"Job {move.id}: claim {move.claim} of node {worker_id(node)} no longer "
+            "holds it, so its report was refused and nothing was written."
+        )
+
+
+# Recovery
+
+
+def rescue(
+    db: Dialect,
+    node: int,
+    jobs: Iterable[Claimed],
+    *,
+    started: Callable[[Claimed], float | None],
+    entry: Callable[[Claimed, float], dict[str, Any]],
+    now: float,
+) -> dict[str, Move]:
+    """
+    Recover jobs whose node is gone; give back what became of each.
+
+    ``started`` says when a claim's code began, or None if it never did: that claim
+    is released. A rescued job may still be running somewhere we cannot see. Its
+    next claim has a new number, so whatever that copy reports will be refused.
+    """
+    moves: dict[str, Move] = {}
+    for job in jobs:
+        began = started(job)
+        if began is None:
+            moves[job.id] = release(job)
+        else:
+            attempt = Attempt(job, node, began, now)
+            moves[job.id] = _lost(attempt, entry(job, began))
+    moved = record(db, node, list(moves.values()))
+    return {id: move for id, move in moves.items() if id in moved}
+
+
+def may_run_again(job: Claimed) -> bool:
+    """Whether a started attempt that came to no end may be followed by another."""
+    on_lost = json.loads(job.policy).get("on_lost") if job.policy else None
+    if on_lost == "fail":
+        return False
+    if job.attempts < job.max_attempts:
+        return True
+    return on_lost == "retry" and job.crashes + 1 < CRASH_LIMIT
+
+
+def _lost(attempt: Attempt, entry: dict[str, Any]) -> Move:
+    job = attempt.job
+    if may_run_again(job):
+        return Returned(job.id, job.claim, 0.0, _with_entry(job, entry), crashed=1)
+    return _end(attempt, State.FAILED, entry["cause"], entry)._replace(crashed=1)
+
+
+# Jobs that no node holds
+
+
+def block(db: Dialect, ids: Sequence[str], hold: str) -> set[str]:
+    """Make ready or scheduled jobs wait for something other than time."""
+    return db.hold(ids, hold=hold)
+
+
+def unblock(db: Dialect, ids: Sequence[str]) -> set[str]:
+    """Make blocked jobs ready."""
+    return db.unhold(ids)
+
+
+def cancel(db: Dialect, ids: Sequence[str]) -> set[str]:
+    """Cancel jobs that have not started."""
+    return db.end_waiting(ids, state=State.CANCELLED, reason=Reason.CANCELLED)
+
+
+def discard(db: Dialect, ids: Sequence[str], *, reason: str = "") -> set[str]:
+    """Throw away jobs that have not started, and jobs that failed."""
+    waiting = db.end_waiting(ids, state=State.DISCARDED, reason=reason)
+    return waiting | db.discard_failed([id for id in ids if id not in waiting])
+
+
+def retry(db: Dialect, ids: Sequence[str]) -> set[str]:
+    """Let jobs that did not succeed live again: fresh budget, history kept."""
+    return db.revive(ids, states=REVIVABLE)
+
+
+def prune(
+    db: Dialect, *, before: datetime, states: Sequence[str] = ENDS, limit: int = 500
+) -> int:
+    """Delete up to ``limit`` jobs that ended before a moment; give back how many."""
+    return db.prune(before=before, states=states, limit=limit)
+
+
+def _end(attempt: Attempt, state: str, reason: str, entry: dict[str, Any]) -> Ended:
+    job = attempt.job
+    history = _with_entry(job, entry)
+    times = (attempt.started, attempt.ended)
+    return Ended(job.id, job.claim, str(state), str(reason), *times, None, history)
+
+
+def _with_entry(job: Claimed, entry: dict[str, Any]) -> str:
+    history = json.loads(job.history) if job.history else []
+    return json.dumps([*history, entry])

@@ -1,0 +1,97 @@
+"""
+In which order a worker looks at queues, and from where on.
+
+A lane is one queue at one priority. A worker names queues by selectors: exact names,
+prefixes that end in a star, or the star alone. The order of selectors wins over
+priority; within one selector priority wins; within one priority, age.
+
+The floor of a lane is the moment from which claims look for its rows. Under an old
+snapshot somewhere in PostgreSQL, rows that are long gone stay in the index, and
+every claim would walk them again. A floor is only ever a short cut: a claim without
+floors runs every few seconds, so a row that a late commit put below one waits no
+longer than that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from windlass.db import Claimed, Lane
+
+# A floor is what was newest this many seconds ago, for commits out of order.
+FLOOR_LAG = 0.5
+SAMPLE_EVERY = 0.1
+# A full claim runs this often at least, and less often the longer it takes.
+FULL_CLAIM_EVERY = 2.0
+FULL_CLAIM_SHARE = 50
+
+
+def matches(selector: str, queue_name: str) -> bool:
+    """Whether a selector covers a queue."""
+    if selector.endswith("*"):
+        return queue_name.startswith(selector[:-1])
+    return selector == queue_name
+
+
+def in_order(
+    selectors: Sequence[str], lanes: Iterable[tuple[str, int]]
+) -> list[tuple[str, int]]:
+    """The lanes that selectors cover, in the order they are to be served."""
+    ranked = []
+    for queue_name, nice in lanes:
+        for rank, selector in enumerate(selectors):
+            if matches(selector, queue_name):
+                ranked.append((rank, nice, queue_name))
+                break
+    return [(queue_name, nice) for _rank, nice, queue_name in sorted(ranked)]
+
+
+class Lanes:
+    """What one worker knows about the lanes it serves."""
+
+    def __init__(self, selectors: Sequence[str]) -> None:
+        self.selectors = selectors
+        self._order: list[tuple[str, int]] = []
+        self._samples: dict[tuple[str, int], deque[tuple[float, datetime]]] = {}
+        self._floors: dict[tuple[str, int], datetime] = {}
+        self._full_claim_at = 0.0
+
+    def refresh(self, found: Iterable[tuple[str, int]]) -> bool:
+        """Learn which lanes have rows now; say whether there is a new one."""
+        order = in_order(self.selectors, {*found, *self._order})
+        new, self._order = order != self._order, order
+        return new
+
+    def keep_only(self, found: Iterable[tuple[str, int]]) -> None:
+        """Forget the lanes that have had no rows."""
+        self._order = in_order(self.selectors, set(found))
+
+    def for_claim(self, *, now: float) -> tuple[list[Lane], bool]:
+        """The lanes to claim from, and whether this claim looks below the floors."""
+        if now >= self._full_claim_at:
+            return [Lane(*lane) for lane in self._order], True
+        return [Lane(*lane, self._floor(lane, now)) for lane in self._order], False
+
+    def _floor(self, lane: tuple[str, int], now: float) -> datetime | None:
+        samples = self._samples.get(lane, deque())
+        while samples and samples[0][0] <= now - FLOOR_LAG:
+            self._floors[lane] = samples.popleft()[1]
+        return self._floors.get(lane)
+
+    def full_claim_took(self, seconds: float, *, now: float) -> None:
+        """Plan the next full claim so that they stay a small share of the time."""
+        pause = max(FULL_CLAIM_EVERY, FULL_CLAIM_SHARE * seconds)
+        self._full_claim_at = now + pause
+
+    def learn(self, jobs: Iterable[Claimed], *, now: float) -> None:
+        """Note the newest row of each lane that these jobs came from."""
+        newest: dict[tuple[str, int], datetime] = {}
+        for job in jobs:
+            # They come in order, so the last of a lane is its newest.
+            newest[job.queue_name, job.nice] = job.available_at
+        for lane, moment in newest.items():
+            samples = self._samples.setdefault(lane, deque())
+            if not samples or now - samples[-1][0] >= SAMPLE_EVERY:
+                samples.append((now, moment))

@@ -1,0 +1,256 @@
+"""
+Django's TaskResult for a job, built fast and read back whole.
+
+A result is made several times in a job's life, so the hot paths fill its slots
+directly: the dataclass's own constructor would normalise JSON that we made
+ourselves. What Django's result cannot say (``state``, ``reason``, ``metadata``,
+``progress``) stands beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NoReturn
+
+from django.utils.module_loading import import_string
+
+from windlass.db import Claimed
+from windlass.exceptions import JobCancelled, RefusedTask
+from windlass.models.jobs import Job, State, errors_of, worker_id, workers_of
+from windlass.tasks_api import (
+    TASK_REFRESH_ATTRS,
+    Task,
+    TaskError,
+    TaskResult,
+    TaskResultStatus,
+)
+
+STATUS = {
+    State.SCHEDULED.value: TaskResultStatus.READY,
+    State.BLOCKED.value: TaskResultStatus.READY,
+    State.READY.value: TaskResultStatus.READY,
+    State.RUNNING.value: TaskResultStatus.RUNNING,
+    State.SUCCEEDED.value: TaskResultStatus.SUCCESSFUL,
+    State.FAILED.value: TaskResultStatus.FAILED,
+    State.CANCELLED.value: TaskResultStatus.FAILED,
+    State.DISCARDED.value: TaskResultStatus.SUCCESSFUL,
+}
+OURS = ("state", "reason", "metadata", "progress")
+put = object.__setattr__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class JobResult(TaskResult):
+    """The result of a job: Django's, with the job's own state beside it."""
+
+    state: str = State.READY.value
+    reason: str = ""
+    metadata: dict[str, Any] | None = field(default=None)
+    progress: dict[str, Any] | None = field(default=None)
+
+    def refresh(self) -> None:
+        """Reload everything the database knows about the job into this result."""
+        _copy(self, self.task.get_backend().get_result(self.id))
+
+    async def arefresh(self) -> None:
+        """See ``refresh``."""
+        _copy(self, await self.task.get_backend().aget_result(self.id))
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __lt__(self, other: object) -> bool:
+        """Order by age: ids rise with time."""
+        if not isinstance(other, TaskResult):
+            return NotImplemented
+        return self.id < other.id
+
+
+def _copy(result: JobResult, fresh: Any) -> None:
+    for name in (*TASK_REFRESH_ATTRS, *OURS):
+        put(result, name, getattr(fresh, name))
+
+
+def make(
+    task: Task, id: str, args: list[Any], kwargs: dict[str, Any], enqueued_at: datetime
+) -> JobResult:
+    """Make the result of a job that has just been enqueued."""
+    result = JobResult.__new__(JobResult)
+    put(result, "task", task)
+    put(result, "id", id)
+    put(result, "status", TaskResultStatus.READY)
+    put(result, "enqueued_at", enqueued_at)
+    put(result, "started_at", None)
+    put(result, "finished_at", None)
+    put(result, "last_attempted_at", None)
+    put(result, "args", args)
+    put(result, "kwargs", kwargs)
+    put(result, "backend", task.backend)
+    put(result, "errors", [])
+    put(result, "worker_ids", [])
+    put(result, "_return_value", None)
+    put(result, "state", "ready")
+    put(result, "reason", "")
+    put(result, "metadata", None)
+    put(result, "progress", None)
+    return result
+
+
+def of_claimed(job: Claimed, task: Task, node: int, started_at: datetime) -> JobResult:
+    """Make the result of a job whose attempt starts now."""
+    args = json.loads(job.args)
+    kwargs = json.loads(job.kwargs) if job.kwargs != "{}" else {}
+    result = make(task, job.id, args, kwargs, job.enqueued_at)
+    put(result, "status", TaskResultStatus.RUNNING)
+    put(result, "state", "running")
+    put(result, "started_at", started_at)
+    put(result, "last_attempted_at", started_at)
+    if job.history is None:
+        put(result, "worker_ids", [worker_id(node)])
+    else:
+        history = json.loads(job.history)
+        put(result, "worker_ids", workers_of(history, job.attempts, node))
+        put(result, "errors", errors_of(history))
+        put(result, "started_at", _first_start(history, started_at))
+    if job.metadata is not None:
+        put(result, "metadata", json.loads(job.metadata))
+    return result
+
+
+def of_job(job: Job) -> JobResult:
+    """Make the result of a job as the database knows it."""
+    history = job.history or []
+    scheduled = job.run_after if job.run_after != job.enqueued_at else None
+    task = task_for(
+        job.task_path,
+        job.backend_alias,
+        job.queue_name,
+        job.priority,
+        scheduled,
+        job.metadata,
+    )
+    result = make(task, str(job.pk), job.args, job.kwargs, job.enqueued_at)
+    put(result, "status", STATUS[job.state])
+    put(result, "state", job.state)
+    put(result, "reason", job.reason)
+    last = job.started_at or _last_start(history)
+    put(result, "started_at", _first_start(history, last))
+    put(result, "last_attempted_at", last)
+    put(result, "finished_at", job.finished_at)
+    put(result, "worker_ids", job.worker_ids)
+    put(result, "errors", _errors(job))
+    put(result, "_return_value", job.return_value)
+    put(result, "metadata", job.metadata)
+    put(result, "progress", job.progress)
+    return result
+
+
+def _errors(job: Job) -> list[TaskError]:
+    errors = job.errors
+    if job.state == State.CANCELLED and not errors:
+        path = f"{JobCancelled.__module__}.{JobCancelled.__qualname__}"
+        said = f"{path}: the job was cancelled before it started"
+        errors.append(TaskError(exception_class_path=path, traceback=said))
+    return errors
+
+
+def _first_start(
+    history: list[dict[str, Any]], last: datetime | None
+) -> datetime | None:
+    return datetime.fromisoformat(history[0]["started_at"]) if history else last
+
+
+def _last_start(history: list[dict[str, Any]]) -> datetime | None:
+    return datetime.fromisoformat(history[-1]["started_at"]) if history else None
+
+
+def resolve(path: str) -> Task:
+    """Import a task by its path, or raise RefusedTask if there is no such task."""
+    try:
+        task = import_string(path)
+    except Exception as error:
+        # Importing runs the user's module, so anything may be raised here.
+        raise RefusedTask(f"There is no task {path!r} to run: {error}") from error
+    if not isinstance(task, Task):
+        raise RefusedTask(
+            f"{path!r} is not a task, so it was not run. Decorate it with @task."
+        )
+    return task
+
+
+def task_for(
+    path: str,
+    backend: str,
+    queue_name: str,
+    priority: int,
+    run_after: datetime | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Task:
+    """The task of a stored job, with the job's own queue, priority and time."""
+    try:
+        task = resolve(path)
+    except RefusedTask:
+        task = missing(path)
+    return with_call(task, backend, queue_name, priority, run_after, metadata)
+
+
+def with_call(
+    task: Task,
+    backend: str,
+    queue_name: str,
+    priority: int,
+    run_after: datetime | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Task:
+    """A copy of a task as one job was enqueued, not validated a second time."""
+    if run_after is None and metadata is None:
+        found = (task.backend, task.queue_name, task.priority, task.run_after)
+        if found == (backend, queue_name, priority, None):
+            return task
+        return _cached_copy(task, backend, queue_name, priority)
+    copy = _copy_task(task, backend, queue_name, priority)
+    put(copy, "run_after", run_after)
+    if metadata is not None and hasattr(copy, "metadata"):
+        put(copy, "metadata", metadata)
+    return copy
+
+
+def _copy_task(task: Task, backend: str, queue_name: str, priority: int) -> Task:
+    copy = object.__new__(type(task))
+    for name in type(task).__dataclass_fields__:
+        put(copy, name, getattr(task, name))
+    put(copy, "backend", backend)
+    put(copy, "queue_name", queue_name)
+    put(copy, "priority", priority)
+    put(copy, "run_after", None)
+    return copy
+
+
+@lru_cache(maxsize=1024)
+def _cached_copy(task: Task, backend: str, queue_name: str, priority: int) -> Task:
+    return _copy_task(task, backend, queue_name, priority)
+
+
+def missing(path: str) -> Task:
+    """A stand-in for a task whose code is gone: its results stay readable."""
+
+    def gone(*args: Any, **kwargs: Any) -> NoReturn:
+        raise RefusedTask(f"There is no task {path!r} any more.")
+
+    gone.__module__, _dot, gone.__qualname__ = path.rpartition(".")
+    gone.__name__ = gone.__qualname__
+    task = object.__new__(Task)
+    defaults = {
+        "func": gone,
+        "priority": 0,
+        "backend": "default",
+        "queue_name": "default",
+        "run_after": None,
+        "takes_context": False,
+    }
+    for name, value in defaults.items():
+        put(task, name, value)
+    return task

@@ -1,0 +1,215 @@
+"""
+Task: Django's task with the policies that Windlass adds to it.
+
+``windlass.task`` is Django 6.1's ``@task`` on every supported Django. On 6.1 and
+with the backport, Django's own decorator reaches this class too, through the
+backend's ``task_class``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from typing import Any, TypeVar, overload
+
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from windlass import tasks_api
+from windlass.exceptions import ConfigurationError, RefusedTask
+from windlass.jobs.arguments import dump_result
+from windlass.jobs.retries import Backoff, seconds
+
+ON_LOST = ("retry", "fail")
+MAX_ATTEMPTS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(tasks_api.Task):
+    """
+    A function that can be enqueued, and what should happen to its jobs.
+
+    ``max_attempts`` counts attempts in all (None: the backend's ``MAX_ATTEMPTS``).
+    ``backoff`` is seconds, a timedelta, a dotted path, or a callable of the error and
+    the result that gives seconds, or None to stop. ``retry_on`` and ``give_up_on``
+    are exception classes. ``on_lost`` says what follows when the process that ran
+    an attempt is gone: ``"retry"`` or ``"fail"`` (None: retry while attempts remain).
+    """
+
+    max_attempts: int | None = None
+    backoff: Backoff = field(default=None, hash=False)
+    retry_on: tuple[type[BaseException], ...] | None = None
+    give_up_on: tuple[type[BaseException], ...] = ()
+    on_lost: str | None = None
+    metadata: dict[str, Any] | None = field(default=None, hash=False)
+
+    def __post_init__(self) -> None:
+        for name in ("retry_on", "give_up_on"):
+            classes = getattr(self, name)
+            if isinstance(classes, type | list):
+                # A single class or a list is what people write; a tuple can be hashed.
+                one = (classes,) if isinstance(classes, type) else tuple(classes)
+                object.__setattr__(self, name, one)
+        if isinstance(self.run_after, timedelta):
+            object.__setattr__(self, "run_after", timezone.now() + self.run_after)
+        # By name: zero-argument super() does not work in a slotted dataclass.
+        tasks_api.Task.__post_init__(self)
+
+    def using(
+        self,
+        *,
+        priority: int | None = None,
+        queue_name: str | None = None,
+        run_after: datetime | timedelta | None = None,
+        backend: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Task:
+        """
+        Return this task with other defaults for the calls that follow.
+
+        ``run_after`` is an aware time, or a timedelta from now.
+        """
+        said = {
+            "priority": priority,
+            "queue_name": queue_name,
+            "run_after": run_after,
+            "backend": backend,
+            "metadata": metadata,
+        }
+        return replace(
+            self, **{name: value for name, value in said.items() if value is not None}
+        )
+
+    def enqueue_on_commit(self, *args: Any, **kwargs: Any) -> None:
+        """Enqueue when the queue database's transaction commits; see ``windlass.api``."""
+        self.get_backend().enqueue_on_commit(self, args, kwargs)
+
+    def __reduce__(self) -> Any:
+        kwargs = {f.name: getattr(self, f.name) for f in fields(self)}
+        kwargs["func"] = self.module_path
+        return _reconstruct, (type(self), kwargs)
+
+
+def _reconstruct(cls: type[Task], kwargs: dict[str, Any]) -> Task:
+    found = import_string(kwargs["func"])
+    if not isinstance(found, tasks_api.Task):
+        raise ValueError(
+            f"{kwargs['func']!r} is not a task, so it cannot be unpickled."
+        )
+    return cls(**{**kwargs, "func": found.func})
+
+
+def check_policy(task: Any) -> None:
+    """Refuse a task whose policies mean nothing, with RefusedTask."""
+    where = f"{task.module_path}: "
+    attempts = getattr(task, "max_attempts", None)
+    if attempts is not None and (
+        type(attempts) is not int or not 1 <= attempts <= MAX_ATTEMPTS
+    ):
+        raise RefusedTask(
+            f"{where}max_attempts must be a whole number from 1 to {MAX_ATTEMPTS}, "
+            f"not {attempts!r}."
+        )
+    on_lost = getattr(task, "on_lost", None)
+    if on_lost is not None and on_lost not in ON_LOST:
+        raise RefusedTask(f'{where}on_lost must be "retry" or "fail", not {on_lost!r}.')
+    _check_backoff(where, getattr(task, "backoff", None))
+    for name in ("retry_on", "give_up_on"):
+        for cls in getattr(task, name, None) or ():
+            if not (isinstance(cls, type) and issubclass(cls, BaseException)):
+                raise RefusedTask(
+                    f"{where}{name} must hold exception classes, not {cls!r}."
+                )
+    _check_metadata(where, getattr(task, "metadata", None))
+
+
+def _check_backoff(where: str, backoff: Any) -> None:
+    if backoff is None or callable(backoff) or isinstance(backoff, str):
+        return
+    try:
+        seconds(backoff, "backoff")
+    except (TypeError, ValueError) as error:
+        raise RefusedTask(f"{where}{error}") from error
+
+
+def _check_metadata(where: str, metadata: Any) -> None:
+    if metadata is None:
+        return
+    try:
+        if not isinstance(metadata, dict):
+            raise TypeError(f"it is {metadata!r}")
+        dump_result(metadata)
+    except TypeError as error:
+        raise RefusedTask(
+            f"{where}metadata must be a dict that JSON can hold: {error}"
+        ) from error
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@overload
+def task(function: Callable[..., Any], /) -> Task: ...
+
+
+@overload
+def task(
+    *,
+    priority: int = ...,
+    queue_name: str = ...,
+    backend: str = ...,
+    takes_context: bool = ...,
+    **policies: Any,
+) -> Callable[[Callable[..., Any]], Task]: ...
+
+
+def task(
+    function: Callable[..., Any] | None = None,
+    *,
+    priority: int = tasks_api.DEFAULT_TASK_PRIORITY,
+    queue_name: str = tasks_api.DEFAULT_TASK_QUEUE_NAME,
+    backend: str = tasks_api.DEFAULT_TASK_BACKEND_ALIAS,
+    takes_context: bool = False,
+    **policies: Any,
+) -> Any:
+    """
+    Make a function a task: Django's ``@task`` with the policies of ``Task``.
+
+    Raises InvalidTask if the function cannot be one, and ConfigurationError for a
+    policy that the backend's tasks do not have.
+    """
+
+    def decorate(func: Callable[..., Any]) -> Any:
+        cls = tasks_api.task_backends[backend].task_class
+        _check_policies(func, cls, policies)
+        return cls(
+            func=func,
+            priority=priority,
+            queue_name=queue_name,
+            backend=backend,
+            takes_context=takes_context,
+            **policies,
+        )
+
+    return decorate if function is None else decorate(function)
+
+
+def _check_policies(
+    func: Callable[..., Any], cls: type, policies: dict[str, Any]
+) -> None:
+    if "run_after" in policies:
+        raise TypeError(
+            "run_after cannot be defined statically with the @task decorator. "
+            "Use .using(run_after=...) to set it for a call."
+        )
+    known = [f.name for f in fields(cls)]
+    for name in policies:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            advice = f'did you mean "{near[0]}"?' if near else f"{cls} has {known}."
+            raise ConfigurationError(
+                f"@task of {func.__module__}.{func.__qualname__}: "
+                f'unknown option "{name}"; {advice}'
+            )
