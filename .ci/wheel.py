@@ -1,4 +1,4 @@
-"""Open a built wheel and check that it holds the package, all of it and nothing else."""
+"""Check that a built wheel holds the package, all of it and nothing else."""
 
 import sys
 import zipfile

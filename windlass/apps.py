@@ -13,7 +13,8 @@ class WindlassConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Connect the backport's receivers, which Django 6 connects by itself."""
+        """Register the checks, and the receivers that Django 6 connects by itself."""
+        import windlass.checks  # noqa: F401
         from windlass.tasks_api import BACKPORT
 
         if BACKPORT:

@@ -190,6 +190,8 @@ def task(
             queue_name=queue_name,
             backend=backend,
             takes_context=takes_context,
+            # Django 6.0 gives this field no default.
+            run_after=None,
             **policies,
         )
 

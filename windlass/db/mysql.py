@@ -195,7 +195,12 @@ class MySQL(Dialect):
 
     @property
     def _now_sql(self) -> str:
-        return "UTC_TIMESTAMP(6)" if settings.USE_TZ else "NOW(6)"
+        # The session's own zone is the server's, which a project need not share.
+        if settings.USE_TZ:
+            return "UTC_TIMESTAMP(6)"
+        offset = datetime.now(timezone.get_default_timezone()).utcoffset()
+        seconds = int(offset.total_seconds()) if offset else 0
+        return f"(UTC_TIMESTAMP(6) + INTERVAL {seconds} SECOND)"
 
     def _key(self, id: str) -> str:
         native = self.connection.features.has_native_uuid_field

@@ -80,6 +80,10 @@ class Lanes:
             self._floors[lane] = samples.popleft()[1]
         return self._floors.get(lane)
 
+    def forget_floors(self) -> None:
+        """Let the next claim look everywhere."""
+        self._full_claim_at = 0.0
+
     def full_claim_took(self, seconds: float, *, now: float) -> None:
         """Plan the next full claim so that they stay a small share of the time."""
         pause = max(FULL_CLAIM_EVERY, FULL_CLAIM_SHARE * seconds)

@@ -112,6 +112,7 @@ class LiveJob(_Attempts):
     objects = LiveJobQuerySet.as_manager()
 
     class Meta:
+        app_label = "windlass"
         db_table = "windlass_live"
         verbose_name = _("live job")
         verbose_name_plural = _("live jobs")
@@ -167,6 +168,7 @@ class EndedJob(_Attempts):
     objects = EndedJobQuerySet.as_manager()
 
     class Meta:
+        app_label = "windlass"
         db_table = "windlass_ended"
         verbose_name = _("ended job")
         verbose_name_plural = _("ended jobs")
@@ -222,6 +224,7 @@ class Job(models.Model):
     objects = JobQuerySet.as_manager()
 
     class Meta:
+        app_label = "windlass"
         managed = False
         db_table = "windlass_job"
         verbose_name = _("job")

@@ -35,6 +35,7 @@ class Node(models.Model):
     details = models.JSONField(_("details"), default=dict)
 
     class Meta:
+        app_label = "windlass"
         db_table = "windlass_node"
         verbose_name = _("node")
         verbose_name_plural = _("nodes")

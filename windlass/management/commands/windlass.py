@@ -1,0 +1,124 @@
+"""
+``manage.py windlass``: the runtime of one backend, in the foreground.
+
+Exit codes: 0 after a graceful stop, a drain or ``--max-jobs``; 1 if a part failed;
+2 for options that make no sense.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections
+from django.db.migrations.executor import MigrationExecutor
+
+import windlass
+from windlass import conf
+from windlass.exceptions import ConfigurationError
+from windlass.runtime.launch import Topology, launch
+from windlass.runtime.reload import run_with_reload
+
+
+class Command(BaseCommand):
+    """Start the supervisor, its workers and the dispatcher."""
+
+    help = "Run background jobs: supervisor, workers and dispatcher of one backend."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        add = parser.add_argument
+        add("--backend", default=None, help="Alias in TASKS; default: the first.")
+        add("--mode", choices=["fork", "async"], help="Processes, or threads of one.")
+        add("--queues", help='Selectors with commas, in order: "mail,import*,*".')
+        add("--processes", type=int, help="Worker processes.")
+        add("--threads", type=int, help="Threads of each worker process.")
+        only = parser.add_mutually_exclusive_group()
+        only.add_argument("--only-work", action="store_true", help="Workers alone.")
+        only.add_argument(
+            "--only-dispatch", action="store_true", help="The dispatcher alone."
+        )
+        add("--drain", action="store_true", help="End when no job is ready.")
+        add("--max-jobs", type=int, help="End after this many jobs.")
+        add(
+            "--autoreload",
+            action="store_true",
+            default=None,
+            help="Restart when code changes; default: under DEBUG, unless it ends "
+            "by itself.",
+        )
+        add("--no-autoreload", action="store_false", dest="autoreload")
+
+    def handle(self, **given: Any) -> None:
+        try:
+            options = self._options(given)
+            topology = Topology(
+                work=not given["only_dispatch"],
+                dispatch=not given["only_work"],
+                drain=given["drain"],
+                max_jobs=given["max_jobs"],
+            )
+        except ConfigurationError as error:
+            raise CommandError(str(error), returncode=2) from error
+        if given["max_jobs"] is not None and given["max_jobs"] < 1:
+            raise CommandError("--max-jobs must be at least 1.", returncode=2)
+        if self._wants_reload(given):
+            sys.exit(run_with_reload(self.stderr.write))
+        self._check_migrations(options.database_alias)
+        if given["verbosity"] > 0:
+            self._say_hello(options, topology)
+        code = launch(options, topology)
+        if given["verbosity"] > 0:
+            self.stderr.write("Stopped.")
+        if code:
+            sys.exit(code)
+
+    def _options(self, given: dict[str, Any]) -> conf.Options:
+        aliases = conf.aliases()
+        alias = given["backend"] or next(iter(aliases), None)
+        if alias not in aliases:
+            served = ", ".join(aliases) or "none"
+            raise ConfigurationError(
+                f"--backend {alias}: TASKS has no such Windlass backend. "
+                f"It has: {served}."
+            )
+        return conf.options(alias).with_command_line(
+            **{n: given[n] for n in ("mode", "queues", "processes", "threads")}
+        )
+
+    def _wants_reload(self, given: dict[str, Any]) -> bool:
+        if os.environ.get("WINDLASS_RELOADED"):
+            return False
+        if given["autoreload"] is not None:
+            return bool(given["autoreload"])
+        return settings.DEBUG and not given["drain"] and given["max_jobs"] is None
+
+    def _check_migrations(self, database: str) -> None:
+        connection = connections[database]
+        executor = MigrationExecutor(connection)
+        targets = [n for n in executor.loader.graph.leaf_nodes() if n[0] == "windlass"]
+        missing = [str(step) for step, _back in executor.migration_plan(targets)]
+        connection.close()
+        if missing:
+            raise CommandError(
+                f"The database {database!r} lacks: {', '.join(missing)}. "
+                "Run: python manage.py migrate"
+            )
+
+    def _say_hello(self, options: conf.Options, topology: Topology) -> None:
+        database = connections[options.database_alias]
+        lines = [
+            f"Windlass {windlass.__version__}, backend {options.alias!r} on "
+            f"{database.display_name} ({options.database_alias}), "
+            f"mode {options.mode}, process {os.getpid()}."
+        ]
+        for worker in options.workers if topology.work else ():
+            lines.append(
+                f"Workers: {worker.processes} x {worker.threads} threads, "
+                f"{worker.async_concurrency} coroutines; "
+                f"queues {', '.join(worker.queues)}."
+            )
+        end = "Ends when no job is ready." if topology.drain else "Stop with Ctrl-C."
+        self.stderr.write("\n".join([*lines, end]))

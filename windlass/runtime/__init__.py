@@ -1,0 +1,1 @@
+"""Loops: the operating-system processes and threads that do the work."""

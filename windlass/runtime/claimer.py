@@ -1,0 +1,127 @@
+"""
+How much to claim, and when: enough to keep the threads busy, no more than a moment's.
+
+Short jobs are claimed by the hundred, because the cost of a claim is then shared;
+long ones as they can start, because a claimed job waits where no other worker can
+take it. The measure is how long recent jobs took. What still waits behind a slow
+job is handed back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from windlass.conf import WorkerOptions
+from windlass.db import Claimed, Dialect
+from windlass.jobs import lifecycle
+from windlass.jobs.queues import Lanes
+
+# The most jobs one claim takes, and the most claimed and not yet durable.
+BATCH = 200
+BOUND = 2 * BATCH
+# A thread has this many seconds of work before it, as far as one can tell.
+AHEAD = 0.05
+# A new kind of job weighs this much against what was measured before.
+WEIGHT = 0.3
+LANES_EVERY = 1.0
+FORGET_LANES_EVERY = 60.0
+
+
+class Claimer:
+    """Claims for one worker process; told how its jobs fare."""
+
+    def __init__(
+        self,
+        db: Dialect,
+        node: int,
+        backend_alias: str,
+        options: WorkerOptions,
+    ) -> None:
+        self.db, self.node, self.backend_alias = db, node, backend_alias
+        self.options = options
+        self.lanes = Lanes(options.queues)
+        self.claimed_sync = self.claimed_async = 0
+        self.settled_sync = self.settled_async = 0
+        self.seconds_per_job: float | None = None
+        self.expect_async = False
+        # Whether the last claim looked below the floors too.
+        self.looked_everywhere = False
+        self._lanes_at = float("-inf")
+        self._forget_at = float("-inf")
+
+    @property
+    def in_hand(self) -> int:
+        """Jobs claimed and not yet durable."""
+        return self._sync_in_hand + self.claimed_async - self.settled_async
+
+    @property
+    def _sync_in_hand(self) -> int:
+        return self.claimed_sync - self.settled_sync
+
+    def room(self) -> int:
+        """How many jobs to claim now."""
+        threads = self.options.threads
+        if self.seconds_per_job is None:
+            target = 2 * threads
+        else:
+            ahead = AHEAD / max(self.seconds_per_job, 1e-6)
+            target = threads + min(BOUND, int(threads * ahead))
+        room = min(target, BOUND) - self._sync_in_hand
+        if self.expect_async:
+            in_loop = self.claimed_async - self.settled_async
+            room = max(room, self.options.async_concurrency - in_loop)
+        # Few large claims cost less than many small ones, while nobody is idle.
+        busy = self._sync_in_hand >= threads
+        if busy and room < BATCH // 2 and room < target // 2:
+            return 0
+        return max(0, min(room, BATCH))
+
+    def took(self, seconds: float, jobs: int) -> None:
+        """Learn how long jobs in threads run."""
+        each = seconds / jobs
+        before = self.seconds_per_job
+        self.seconds_per_job = (
+            each if before is None else before + WEIGHT * (each - before)
+        )
+
+    def claim(self, limit: int) -> list[Claimed]:
+        """Claim up to ``limit`` jobs; look for new lanes when that comes back short."""
+        jobs = self._claim(limit)
+        if len(jobs) < limit and self._look_for_lanes(short=True):
+            jobs += self._claim(limit - len(jobs))
+        return jobs
+
+    def _claim(self, limit: int) -> list[Claimed]:
+        begun = time.monotonic()
+        self._look_for_lanes(short=False)
+        lanes, full = self.lanes.for_claim(now=begun)
+        self.looked_everywhere = full
+        if not lanes:
+            return []
+        jobs = lifecycle.claim(self.db, self.node, self.backend_alias, lanes, limit)
+        now = time.monotonic()
+        if full:
+            self.lanes.full_claim_took(now - begun, now=now)
+        self.lanes.learn(jobs, now=now)
+        return jobs
+
+    def _look_for_lanes(self, *, short: bool) -> bool:
+        """Refresh the lanes if it is time, or if a claim came back short."""
+        now = time.monotonic()
+        if not short and now - self._lanes_at < LANES_EVERY:
+            return False
+        found = self.db.lanes(self.backend_alias)
+        self._lanes_at = now
+        if now - self._forget_at >= FORGET_LANES_EVERY:
+            self._forget_at = now
+            self.lanes.keep_only(found)
+        return self.lanes.refresh(found)
+
+    def divide(
+        self, jobs: Sequence[Claimed], asyncs: Sequence[Claimed]
+    ) -> None:
+        """Count what was claimed for the threads and for the event loop."""
+        self.claimed_sync += len(jobs)
+        self.claimed_async += len(asyncs)
+        self.expect_async = bool(asyncs) or (self.expect_async and not jobs)

@@ -1,0 +1,73 @@
+"""
+The dispatcher process: the services that look after jobs rather than run them.
+
+It needs no tasks and runs no user code but receivers of signals. Several at once do
+no harm, so every supervisor brings one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from windlass import db
+from windlass.conf import Options
+from windlass.models import Node
+from windlass.runtime.janitor import Janitor
+from windlass.runtime.node import Lease
+from windlass.runtime.service import serve
+
+logger = logging.getLogger("windlass")
+
+
+class Dispatcher:
+    """Runs the services of one backend until told to stop."""
+
+    def __init__(
+        self, options: Options, *, name: str, supervisor_pid: int | None
+    ) -> None:
+        self.options, self.name = options, name
+        self.db = db.dialect(options.database_alias)
+        self.told = threading.Event()
+        self.exit_code = 0
+        self.lease = Lease(
+            options,
+            kind=Node.Kind.DISPATCHER,
+            name=name,
+            supervisor_pid=supervisor_pid,
+            details={"services": ["janitor"]},
+            wake=lambda: None,
+            lost=self._lost,
+        )
+        self.lease.listens = False
+
+    def stop(self, why: str) -> None:
+        """Ask for a stop; from a signal handler or another thread."""
+        self.told.set()
+
+    def force(self) -> None:
+        """See ``stop``: nothing here takes long."""
+        self.told.set()
+
+    def _lost(self, why: str) -> None:
+        if not self.told.is_set():
+            logger.error("%s: stopping, because %s.", self.name, why)
+            self.exit_code = 1
+            self.told.set()
+
+    def run(self) -> int:
+        """Serve until told to stop; give back the exit code."""
+        if self.lease.register(wait=self.told.wait):
+            self.lease.start()
+            serve([Janitor(self.options)], self.db, wait=self._wait)
+            self.lease.stop()
+        self.db.close()
+        return self.exit_code
+
+    def _wait(self, seconds: float) -> bool:
+        # Event.wait in the main thread runs signal handlers only between its turns.
+        deadline = time.monotonic() + seconds
+        while not self.told.is_set() and (left := deadline - time.monotonic()) > 0:
+            self.told.wait(min(left, 1.0))
+        return self.told.is_set()

@@ -1,0 +1,187 @@
+"""
+Where tasks run inside a worker process: threads, and one event loop.
+
+A job's start is noted in the ledger before the first line of its task, and its
+outcome goes to the flusher whatever happened. Task code cannot end these threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import close_old_connections, connections, reset_queries
+
+from windlass.db import Claimed
+from windlass.jobs import execution
+from windlass.jobs.execution import Executor
+from windlass.runtime.flusher import Report
+from windlass.runtime.ledger import Ledger
+
+Deliver = Callable[[Report], None]
+
+
+class Running:
+    """The jobs whose code runs now, by id, with their start and ledger slot."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.jobs: dict[str, tuple[Claimed, float, int]] = {}
+        self.last_start = time.monotonic()
+
+    def begin(self, job: Claimed) -> int:
+        now = time.time()
+        slot = self.ledger.start(job, now)
+        self.jobs[job.id] = (job, now, slot)
+        self.last_start = time.monotonic()
+        return slot
+
+
+class Threads:
+    """A fixed number of threads that take jobs from one queue."""
+
+    def __init__(
+        self, executor: Executor, running: Running, deliver: Deliver, *, count: int
+    ) -> None:
+        self.executor, self.running, self.deliver = executor, running, deliver
+        self.jobs: SimpleQueue[Claimed | None] = SimpleQueue()
+        self.threads = [
+            threading.Thread(
+                target=self._work, name=f"windlass-thread-{n + 1}", daemon=True
+            )
+            for n in range(count)
+        ]
+
+    def start(self) -> None:
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Let each thread end after its job in hand."""
+        for _thread in self.threads:
+            self.jobs.put(None)
+
+    def unstarted(self) -> list[Claimed]:
+        """Take back the jobs that no thread has begun."""
+        taken: list[Claimed] = []
+        try:
+            while (job := self.jobs.get_nowait()) is not None:
+                taken.append(job)
+        except Empty:
+            pass
+        return taken
+
+    def _work(self) -> None:
+        executor, running, deliver = self.executor, self.running, self.deliver
+        while (job := self._next()) is not None:
+            slot = running.begin(job)
+            outcome = execution.run(job, executor)
+            del running.jobs[job.id]
+            deliver(Report(job, outcome.move, outcome, slot))
+            tidy_connections()
+        connections.close_all()
+
+    def _next(self) -> Claimed | None:
+        try:
+            return self.jobs.get(timeout=IDLE)
+        except Empty:
+            # An idle thread keeps no connection open for nobody.
+            connections.close_all()
+            return self.jobs.get()
+
+
+# A thread without work for this many seconds closes its database connections.
+IDLE = 5.0
+
+
+def tidy_connections() -> None:
+    """
+    Leave no trace of a job in the thread's database connections.
+
+    As Django does between requests, but a healthy connection is kept for the next
+    job even with ``CONN_MAX_AGE = 0``: connecting takes longer than most jobs.
+    """
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is None:
+            continue
+        if connection.in_atomic_block or connection.needs_rollback:
+            # A task left a transaction open that nobody will ever end.
+            connection.close()
+        elif connection.errors_occurred or not connection.get_autocommit():
+            connection.close_if_unusable_or_obsolete()
+        elif connection.settings_dict["CONN_MAX_AGE"]:
+            connection.close_if_unusable_or_obsolete()
+    if settings.DEBUG:
+        reset_queries()
+
+
+class EventLoop:
+    """One thread with an event loop, on which coroutine tasks run side by side."""
+
+    def __init__(
+        self, executor: Executor, running: Running, deliver: Deliver, *, limit: int
+    ) -> None:
+        self.executor, self.running, self.deliver = executor, running, deliver
+        self.limit = limit
+        self.waiting: deque[Claimed] = deque()
+        self.loop = asyncio.new_event_loop()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.thread = threading.Thread(
+            target=self._run, name="windlass-event-loop", daemon=True
+        )
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def put(self, jobs: Iterable[Claimed]) -> None:
+        """Run these jobs, as soon as the limit allows; from any thread."""
+        self.waiting.extend(jobs)
+        self.loop.call_soon_threadsafe(self._fill)
+
+    def unstarted(self) -> list[Claimed]:
+        """Take back the jobs that have not begun."""
+        taken: list[Claimed] = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self.waiting.popleft())
+        return taken
+
+    def stop(self) -> None:
+        """End the loop; whatever still runs on it is given up."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.create_task(self._tidy_now_and_then())
+        self.loop.run_forever()
+
+    def _fill(self) -> None:
+        with suppress(IndexError):
+            while len(self.tasks) < self.limit:
+                task = self.loop.create_task(self._work(self.waiting.popleft()))
+                # The loop itself keeps only weak references.
+                self.tasks.add(task)
+                task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if self.waiting:
+            self._fill()
+
+    async def _work(self, job: Claimed) -> None:
+        slot = self.running.begin(job)
+        outcome = await execution.arun(job, self.executor)
+        del self.running.jobs[job.id]
+        self.deliver(Report(job, outcome.move, outcome, slot, is_async=True))
+
+    async def _tidy_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(IDLE)
+            await sync_to_async(close_old_connections)()

@@ -1,0 +1,151 @@
+"""
+Group commit: outcomes become durable together, a moment after their tasks end.
+
+The flusher writes whatever has gathered the instant its last write returns. There
+is no timer: alone, an outcome is written at once; under load, hundreds share one
+commit. Signals are sent after the write, in a thread of their own, so a receiver
+that takes its time holds up no write, and only outcomes that were recorded are
+announced. The window between a task's end and its record is one write long.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+from django.db import DatabaseError
+
+from windlass.db import Claimed, Dialect
+from windlass.jobs import execution, lifecycle
+from windlass.jobs.execution import Executor, Outcome
+from windlass.jobs.lifecycle import Attempt, Move
+from windlass.models.jobs import Reason
+from windlass.runtime.ledger import Ledger
+from windlass.runtime.outage import LOST, Outage
+
+logger = logging.getLogger("windlass")
+
+MOST = 500
+
+
+class Report(NamedTuple):
+    """One job's outcome on its way to the database, and where it was noted."""
+
+    job: Claimed
+    move: Move
+    outcome: Outcome | None = None
+    slot: int | None = None
+    is_async: bool = False
+
+
+class Flusher:
+    """Takes reports from any thread and records them in batches."""
+
+    def __init__(
+        self,
+        db: Dialect,
+        executor: Executor,
+        ledger: Ledger,
+        *,
+        settled: Callable[[Sequence[Report]], None],
+    ) -> None:
+        self.db, self.executor, self.ledger = db, executor, ledger
+        self.settled = settled
+        self.reports: SimpleQueue[Report | None] = SimpleQueue()
+        self.recorded: SimpleQueue[list[tuple[Report, bool]] | None] = SimpleQueue()
+        self.abandoned = threading.Event()
+        self.outage = Outage("flusher", db)
+        self.threads = [
+            threading.Thread(target=self._flush_until_told, name="windlass-flusher"),
+            threading.Thread(target=self._announce_until_told, name="windlass-signals"),
+        ]
+
+    def start(self, *, flush: bool) -> None:
+        """Start the threads; without ``flush`` the owner calls ``write`` itself."""
+        if not flush:
+            del self.threads[0]
+        for thread in self.threads:
+            thread.daemon = True
+            thread.start()
+
+    def stop(self) -> None:
+        """Write and announce what has been reported, then end the threads."""
+        if len(self.threads) > 1:
+            self.reports.put(None)
+            self.threads[0].join()
+        self.recorded.put(None)
+        self.threads[-1].join()
+
+    def take(self, first: Report | None = None) -> list[Report]:
+        """Up to one batch of waiting reports."""
+        batch = [first] if first else []
+        try:
+            while len(batch) < MOST:
+                report = self.reports.get_nowait()
+                if report is None:
+                    self.reports.put(None)
+                    break
+                batch.append(report)
+        except Empty:
+            pass
+        return batch
+
+    def _flush_until_told(self) -> None:
+        while (first := self.reports.get()) is not None:
+            batch = self.take(first)
+            self.outage.persist(
+                lambda batch=batch: self.write(batch),  # type: ignore[misc]
+                wait=self.abandoned.wait,
+            )
+        self.db.close()
+
+    def write(self, batch: Sequence[Report]) -> None:
+        """Record a batch, then hand it on to be announced."""
+        try:
+            moved = lifecycle.record(
+                self.db, self.executor.node, [report.move for report in batch]
+            )
+        except LOST:
+            raise
+        except DatabaseError:
+            moved = set().union(*map(self._write_alone, batch))
+        self.wrote(batch, moved)
+
+    def wrote(self, batch: Sequence[Report], moved: set[str]) -> None:
+        """Note that a batch is durable and which of its claims still held."""
+        for report in batch:
+            if report.slot is not None:
+                self.ledger.clear(report.slot)
+            if report.job.id not in moved:
+                logger.warning(
+                    "Job %s: claim %s was taken over meanwhile, so this report of it "
+                    "was refused.",
+                    report.job.id,
+                    report.job.claim,
+                )
+        self.recorded.put([(report, report.job.id in moved) for report in batch])
+
+    def _write_alone(self, report: Report) -> set[str]:
+        # One row that the database refuses must not hold up its neighbours' ends.
+        node = self.executor.node
+        try:
+            return lifecycle.record(self.db, node, [report.move])
+        except LOST:
+            raise
+        except DatabaseError as error:
+            logger.exception("Job %s: its outcome cannot be stored.", report.job.id)
+            now = self.executor.clock()
+            attempt = Attempt(report.job, node, now, now)
+            entry = execution.describe(attempt, Reason.ERROR, error)
+            move = lifecycle.fail(attempt, entry, retry_in=None)
+            return lifecycle.record(self.db, node, [move])
+
+    def _announce_until_told(self) -> None:
+        while (batch := self.recorded.get()) is not None:
+            for report, was_moved in batch:
+                if was_moved and report.outcome is not None:
+                    execution.announce(report.outcome, self.executor)
+            self.settled([report for report, _was_moved in batch])

@@ -1,0 +1,44 @@
+"""
+The janitor looks for work that nobody does any more, and for nodes that are gone.
+
+Any node may run one. A dead process of this host is found at once, a dead host when
+its heartbeat is old, and a job held by a node that nobody knows by a slow sweep.
+"""
+
+from __future__ import annotations
+
+import time
+
+from windlass.conf import Options
+from windlass.runtime.recovery import Recovery
+
+SWEEP_EVERY = 60.0
+
+
+class Janitor:
+    """Recovers what dead nodes held."""
+
+    name = "janitor"
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.recovery = Recovery(options)
+        self._sweep_at = 0.0
+        self._trust_heartbeats_from = 0.0
+        self.database_returned()
+
+    def database_returned(self) -> None:
+        """Give the others time to beat: while nobody could, every node looks dead."""
+        grace = 2 * self.options.process_heartbeat_interval + 5
+        self._trust_heartbeats_from = time.monotonic() + grace
+
+    def tick(self) -> float:
+        """Recover what is lost; give back the seconds until the next look."""
+        self.recovery.dead_children()
+        now = time.monotonic()
+        if now >= self._trust_heartbeats_from:
+            self.recovery.silent_nodes()
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_EVERY
+            self.recovery.unregistered_holders()
+        return min(2.0, self.options.process_heartbeat_interval)

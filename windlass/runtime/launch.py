@@ -1,0 +1,141 @@
+"""
+From options to running parts: which processes, or which threads of one process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from django.apps import apps
+from django.utils.module_loading import module_has_submodule
+
+from windlass.conf import Options
+from windlass.exceptions import ConfigurationError
+from windlass.runtime.budget import Budget
+from windlass.runtime.dispatcher import Dispatcher
+from windlass.runtime.supervisor import Part, Plan, Supervisor
+from windlass.runtime.worker import Worker
+
+logger = logging.getLogger("windlass")
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Which parts of the runtime to start, and when they end by themselves."""
+
+    work: bool = True
+    dispatch: bool = True
+    drain: bool = False
+    max_jobs: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.work or self.dispatch):
+            raise ConfigurationError(
+                "--only-work and --only-dispatch leave nothing to run; give one of them."
+            )
+        if not self.work and (self.drain or self.max_jobs is not None):
+            raise ConfigurationError(
+                "--drain and --max-jobs are about workers, and --only-dispatch starts "
+                "none."
+            )
+
+
+def launch(options: Options, topology: Topology) -> int:
+    """Run the runtime in this process until it ends; give back the exit code."""
+    import_tasks()
+    if options.mode == "async" or not hasattr(os, "fork"):
+        return _run_in_threads(_plans(options, topology, supervisor_pid=None))
+    plans = _plans(options, topology, supervisor_pid=os.getpid())
+    return Supervisor(options, plans).run()
+
+
+def import_tasks() -> None:
+    """Import each app's ``tasks`` module, so that children are born warm."""
+    for app in apps.get_app_configs():
+        if app.module is not None and module_has_submodule(app.module, "tasks"):
+            try:
+                import_module(f"{app.name}.tasks")
+            except Exception:
+                # Its jobs will be refused one by one, with the same error.
+                logger.exception("%s.tasks cannot be imported.", app.name)
+
+
+def _plans(
+    options: Options, topology: Topology, *, supervisor_pid: int | None
+) -> list[Plan]:
+    plans: list[Plan] = []
+    budget = None if topology.max_jobs is None else Budget(topology.max_jobs)
+    ends = topology.drain or budget is not None
+    for place, worker in enumerate(options.workers if topology.work else ()):
+        for number in range(worker.processes):
+            name = f"worker-{place + 1}.{number + 1}"
+            make = partial(
+                Worker,
+                options,
+                worker,
+                name=name,
+                supervisor_pid=supervisor_pid,
+                drain=topology.drain,
+                budget=budget,
+            )
+            plans.append(Plan(name, make, ends_by_itself=ends))
+    if topology.dispatch:
+        make_dispatcher: Callable[[], Part] = partial(
+            Dispatcher, options, name="dispatcher", supervisor_pid=supervisor_pid
+        )
+        plans.append(Plan("dispatcher", make_dispatcher))
+    return plans
+
+
+def _run_in_threads(plans: list[Plan]) -> int:
+    """Run every part as a thread of this process, which nobody supervises."""
+    parts = [(plan, plan.make()) for plan in plans]
+    codes: dict[str, int] = {}
+    ended = threading.Event()
+
+    def run(plan: Plan, part: Part) -> None:
+        try:
+            codes[plan.name] = part.run()
+        except Exception:
+            logger.exception("%s ended with an error.", plan.name)
+            codes[plan.name] = 1
+        if codes[plan.name] or _all_ended(plans, codes):
+            for _plan, other in parts:
+                other.stop("another part ended")
+        ended.set()
+
+    asked = 0
+
+    def stop(number: int, _frame: Any) -> None:
+        nonlocal asked
+        asked += 1
+        for _plan, part in parts:
+            if asked > 1 or number == signal.SIGQUIT:
+                part.force()
+            else:
+                part.stop("the process was asked to stop")
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, stop)
+    for plan, part in parts:
+        threading.Thread(
+            target=run, args=(plan, part), name=plan.name, daemon=True
+        ).start()
+    while len(codes) < len(plans):
+        ended.wait(1.0)
+        ended.clear()
+    return max(codes.values())
+
+
+def _all_ended(plans: list[Plan], codes: dict[str, int]) -> bool:
+    ending = [plan.name for plan in plans if plan.ends_by_itself]
+    return bool(ending) and all(name in codes for name in ending)

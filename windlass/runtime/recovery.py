@@ -1,0 +1,155 @@
+"""
+Recovering what a dead node held, whoever found it dead.
+
+First the node's row goes, so that at most one rescuer wins and the node itself, if
+it still lives, learns that it lost its work. Then its jobs are rescued in batches.
+A rescuer that dies in between leaves jobs held by no registered node; the next
+sweep for those finishes the work.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from windlass import db
+from windlass.conf import Options
+from windlass.db import Claimed, Ended, Returned
+from windlass.exceptions import (
+    ProcessExitError,
+    ProcessMissingError,
+    ProcessPrunedError,
+    WindlassError,
+)
+from windlass.jobs import execution, lifecycle, results
+from windlass.jobs.lifecycle import Attempt
+from windlass.models import Job, Node, Reason
+from windlass.models.jobs import worker_id
+from windlass.runtime import identity, ledger
+from windlass.signals import job_rescued
+from windlass.tasks_api import task_backends, task_finished
+
+logger = logging.getLogger("windlass")
+
+BATCH = 500
+
+
+class Recovery:
+    """Finds dead nodes of one backend and rescues their jobs."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.db = db.dialect(options.database_alias)
+        self.nodes = Node.objects.using(options.database_alias)
+
+    def dead_children(self) -> int:
+        """Recover nodes of this host whose process no longer runs; no lease needed."""
+        rescued = 0
+        here = self.nodes.filter(
+            host=identity.host(), backend_alias=self.options.alias
+        )
+        for node in here:
+            if not identity.is_running(node.pid, node.process_started):
+                cause = ProcessExitError(f"{_who(node)} died while it ran this job.")
+                rescued += self._take_over(node, cause, Reason.CRASHED)
+        return rescued
+
+    def child(self, pid: int, how: str) -> int:
+        """Recover the node of a child that the supervisor saw die."""
+        rescued = 0
+        for node in self.nodes.filter(host=identity.host(), pid=pid):
+            if not identity.is_running(pid, node.process_started):
+                cause = ProcessExitError(f"{_who(node)} {how} while it ran this job.")
+                rescued += self._take_over(node, cause, Reason.CRASHED)
+        return rescued
+
+    def silent_nodes(self) -> int:
+        """Recover nodes, anywhere, whose heartbeat is too old."""
+        threshold = self.options.process_alive_threshold
+        before = self.db.now() - timedelta(seconds=threshold)
+        rescued = 0
+        silent = self.nodes.filter(
+            backend_alias=self.options.alias, heartbeat_at__lt=before
+        )
+        for node in silent:
+            cause = ProcessPrunedError(
+                f"{_who(node)} stopped its heartbeat at {node.heartbeat_at}, over "
+                f"{threshold:g} s ago, while it held this job."
+            )
+            rescued += self._take_over(node, cause, Reason.LOST, before=before)
+        return rescued
+
+    def unregistered_holders(self) -> int:
+        """Recover jobs whose node is not registered. Reads the hot table once."""
+        # Nodes second: one that registers and claims in between must be seen.
+        holders = self.db.holders()
+        known = set(self.nodes.values_list("id", flat=True))
+        rescued = 0
+        for node in holders - known:
+            cause = ProcessMissingError(
+                f"The job was held by the node {worker_id(node)}, which is not "
+                "registered any more."
+            )
+            rescued += self._rescue(node, cause, Reason.LOST)
+        return rescued
+
+    def _take_over(
+        self, node: Node, cause: WindlassError, reason: str, **lease: Any
+    ) -> int:
+        row = self.nodes.filter(pk=node.pk)
+        if lease:
+            row = row.filter(heartbeat_at__lt=lease["before"])
+        if not row.delete()[0]:
+            return 0
+        rescued = self._rescue(node.pk, cause, reason)
+        logger.warning("%s is gone; %s of its jobs were recovered.", node, rescued)
+        return rescued
+
+    def _rescue(self, node: int, cause: WindlassError, reason: str) -> int:
+        started = _starts(node)
+        now = time.time()
+
+        def entry(job: Claimed, began: float) -> dict[str, Any]:
+            return execution.describe(Attempt(job, node, began, now), reason, cause)
+
+        rescued = 0
+        while held := self.db.held_by([node], limit=BATCH):
+            jobs = [job for _node, job in held]
+            moves = lifecycle.rescue(
+                self.db, node, jobs, started=started, entry=entry, now=now
+            )
+            rescued += len(moves)
+            self._announce(moves)
+            if not moves:
+                break
+        ledger.forget(ledger.path_of(node))
+        return rescued
+
+    def _announce(self, moves: dict[str, lifecycle.Move]) -> None:
+        started = [
+            id
+            for id, move in moves.items()
+            if type(move) is Ended or (type(move) is Returned and not move.attempt_back)
+        ]
+        sender = type(task_backends[self.options.alias])
+        jobs = Job.objects.using(self.options.database_alias)
+        for job in jobs.filter(pk__in=started):
+            result = results.of_job(job)
+            job_rescued.send_robust(sender=sender, task_result=result)
+            if result.is_finished:
+                task_finished.send_robust(sender=sender, task_result=result)
+
+
+def _starts(node: int) -> Callable[[Claimed], float | None]:
+    """When a claim's code began, by the ledger; without one, all count as started."""
+    known = ledger.read(node)
+    if known is None:
+        return lambda job: time.time()
+    return lambda job: known.get((job.id, job.claim))
+
+
+def _who(node: Node) -> str:
+    return f"The {node.kind} process {node.pid} on {node.host.split('/')[0]}"
