@@ -31,7 +31,7 @@ from windlass.db.records import (
     NewJob,
     Returned,
 )
-from windlass.models.jobs import EndedJob, LiveJob, State
+from windlass.models.jobs import EndedJob, LiveJob
 
 STEP = timedelta(microseconds=1)
 JSON_COLUMNS = ("args", "kwargs", "history", "metadata", "policy")
@@ -135,7 +135,7 @@ class Dialect:
                 )
                 rows = rows.select_for_update(skip_locked=skip_locked)
                 rows = rows.order_by("available_at")[: limit - len(taken)]
-                taken += [self._claimed(row) for row in rows]
+                taken += [self.claimed(row, claims=1) for row in rows]
                 if len(taken) >= limit:
                     break
             LiveJob.objects.using(self.database).filter(
@@ -148,12 +148,13 @@ class Dialect:
             )
         return taken
 
-    def _claimed(self, row: LiveJob) -> Claimed:
+    def claimed(self, row: LiveJob, *, claims: int = 0) -> Claimed:
+        """A row as the value that names its hold, after so many more claims."""
         values = {name: getattr(row, name) for name in CLAIMED_COLUMNS}
         values.update({name: _dump(values[name]) for name in JSON_COLUMNS})
         values["id"] = str(row.id)
-        values["attempts"] += 1
-        values["claim"] += 1
+        values["attempts"] += claims
+        values["claim"] += claims
         return Claimed(**values)
 
     # The end of a claim
@@ -166,7 +167,7 @@ class Dialect:
             EndedJob.objects.using(self.database).bulk_create(
                 [self._ended(row, by_id[str(row.id)]) for row in rows]
             )
-            self._delete_live([row.id for row in rows])
+            delete_live(self.database, [row.id for row in rows])
         moved = {str(row.id) for row in rows}
         return moved | self._recorded(node, [e for e in ends if e.id not in moved])
 
@@ -223,119 +224,6 @@ class Dialect:
             history=_load(end.history) or row.history,
         )
 
-    def _delete_live(self, ids: Iterable[uuid.UUID]) -> None:
-        rows = LiveJob.objects.using(self.database).filter(id__in=list(ids))
-        rows._raw_delete(self.database)  # type: ignore[attr-defined]
-
-    # Jobs that no node holds, and jobs that have ended: rare, so portable for all
-
-    def end_waiting(self, ids: Sequence[str], *, state: str, reason: str) -> set[str]:
-        """Move jobs that no node holds to the ended table; give back their ids."""
-        with transaction.atomic(using=self.database):
-            now = self.now()
-            rows = self._waiting(ids)
-            EndedJob.objects.using(self.database).bulk_create(
-                EndedJob(
-                    **{name: getattr(row, name) for name in KEPT_COLUMNS},
-                    **{n: getattr(row, n) for n in ("attempts", "crashes", "history")},
-                    state=state,
-                    reason=reason,
-                    finished_at=now,
-                )
-                for row in rows
-            )
-            self._delete_live([row.id for row in rows])
-        return {str(row.id) for row in rows}
-
-    def discard_failed(self, ids: Sequence[str]) -> set[str]:
-        """Turn failed jobs into discarded ones; give back their ids."""
-        with transaction.atomic(using=self.database):
-            rows = EndedJob.objects.using(self.database).filter(
-                id__in=ids, state=State.FAILED
-            )
-            found = list(rows.select_for_update().values_list("id", flat=True))
-            rows.filter(id__in=found).update(state=State.DISCARDED)
-        return {str(id) for id in found}
-
-    def hold(self, ids: Sequence[str], *, hold: str) -> set[str]:
-        """Make waiting jobs that have no hold wait for something else than time."""
-        with transaction.atomic(using=self.database):
-            rows = self._waiting(ids, hold="")
-            self._set(rows, hold=hold, available_at=self.far_future())
-        return {str(row.id) for row in rows}
-
-    def unhold(self, ids: Sequence[str]) -> set[str]:
-        """Make blocked jobs ready."""
-        with transaction.atomic(using=self.database):
-            rows = [row for row in self._waiting(ids) if row.hold]
-            self._set(rows, hold="", available_at=self.now())
-        return {str(row.id) for row in rows}
-
-    def _waiting(self, ids: Sequence[str], **scope: Any) -> list[LiveJob]:
-        rows = LiveJob.objects.using(self.database).waiting().select_for_update()
-        return list(rows.filter(id__in=ids, **scope))
-
-    def _set(self, rows: Sequence[LiveJob], **columns: Any) -> None:
-        live = LiveJob.objects.using(self.database)
-        live.filter(id__in=[row.id for row in rows]).update(**columns)
-
-    def revive(self, ids: Sequence[str], *, states: Sequence[str]) -> set[str]:
-        """Move ended jobs back to ready with a fresh budget and their history."""
-        with transaction.atomic(using=self.database):
-            now = self.now()
-            ended = EndedJob.objects.using(self.database)
-            rows = list(ended.select_for_update().filter(id__in=ids, state__in=states))
-            LiveJob.objects.using(self.database).bulk_create(
-                self._revived(row, now) for row in rows
-            )
-            ended.filter(id__in=[row.id for row in rows])._raw_delete(self.database)
-        return {str(row.id) for row in rows}
-
-    def _revived(self, row: EndedJob, now: datetime) -> LiveJob:
-        values = {name: getattr(row, name) for name in KEPT_COLUMNS}
-        policy = dict(row.policy or {})
-        budget = row.max_attempts - policy.get("spent", 0)
-        policy["spent"] = row.attempts
-        values.update(
-            node=None,
-            available_at=now,
-            attempts=row.attempts,
-            max_attempts=row.attempts + budget,
-            policy=policy,
-            crashes=0,
-            history=row.history,
-            hold="",
-        )
-        return LiveJob(**values)
-
-    def prune(self, *, before: datetime, states: Sequence[str], limit: int) -> int:
-        """Delete up to ``limit`` jobs in these states that ended before a moment."""
-        ended = EndedJob.objects.using(self.database)
-        oldest = ended.filter(finished_at__lt=before, state__in=states)
-        ids = list(oldest.order_by("finished_at").values_list("id", flat=True)[:limit])
-        return ended.filter(id__in=ids)._raw_delete(self.database)
-
-    def annotate(self, node: int, job: Claimed, **columns: Any) -> bool:
-        """Write what a running attempt says about itself, if it still holds the job."""
-        rows = LiveJob.objects.using(self.database)
-        rows = rows.filter(id=job.id, node=node, claim=job.claim)
-        return bool(rows.update(**columns))
-
-    def held_by(self, nodes: Sequence[int], *, limit: int) -> list[tuple[int, Claimed]]:
-        """The jobs that these nodes hold, as (node, job) pairs."""
-        rows = LiveJob.objects.using(self.database).filter(node__in=nodes)[:limit]
-        held = []
-        for row in rows:
-            row.claim -= 1
-            row.attempts -= 1
-            held.append((row.node or 0, self._claimed(row)))
-        return held
-
-    def holders(self) -> set[int]:
-        """Every node that holds a job. Reads the hot table once; not for hot paths."""
-        rows = LiveJob.objects.using(self.database).running().order_by()
-        return set(rows.values_list("node", flat=True).distinct())
-
     # Time
 
     def now(self) -> datetime:
@@ -363,6 +251,12 @@ class Dialect:
     def changed(self) -> bool:
         """Whether the database may have changed since the last call, if cheap to say."""
         return True
+
+
+def delete_live(database: str, ids: Iterable[uuid.UUID]) -> None:
+    """Delete rows of the hot table without collecting them first."""
+    rows = LiveJob.objects.using(database).filter(id__in=list(ids))
+    rows._raw_delete(database)
 
 
 def _load(text: str | None) -> Any:

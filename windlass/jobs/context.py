@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from windlass import db
-from windlass.db import Claimed
+from windlass.db import Claimed, rare
 from windlass.exceptions import StaleJob
 from windlass.jobs.arguments import dump_result
 from windlass.jobs.results import put
@@ -60,7 +60,8 @@ class JobContext(TaskContext):
         self._write(progress=said)
 
     def _write(self, **columns: Any) -> None:
-        if not db.dialect(self.database).annotate(self.node, self.job, **columns):
+        own = db.dialect(self.database)
+        if not rare.annotate(own, self.node, self.job, **columns):
             raise StaleJob(
                 f"Job {self.job.id}: this attempt no longer holds the job, so "
                 f"{', '.join(columns)} was not stored."

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from windlass.db import Claimed, Dialect, Ended, Lane, NewJob, Returned
+from windlass.db import Claimed, Dialect, Ended, Lane, NewJob, Returned, rare
 from windlass.exceptions import StaleJob
 from windlass.models.jobs import ENDS, Reason, State, worker_id
 
@@ -219,35 +219,35 @@ def _lost(attempt: Attempt, entry: dict[str, Any]) -> Move:
 
 def block(db: Dialect, ids: Sequence[str], hold: str) -> set[str]:
     """Make ready or scheduled jobs wait for something other than time."""
-    return db.hold(ids, hold=hold)
+    return rare.hold(db, ids, hold=hold)
 
 
 def unblock(db: Dialect, ids: Sequence[str]) -> set[str]:
     """Make blocked jobs ready."""
-    return db.unhold(ids)
+    return rare.unhold(db, ids)
 
 
 def cancel(db: Dialect, ids: Sequence[str]) -> set[str]:
     """Cancel jobs that have not started."""
-    return db.end_waiting(ids, state=State.CANCELLED, reason=Reason.CANCELLED)
+    return rare.end_waiting(db, ids, state=State.CANCELLED, reason=Reason.CANCELLED)
 
 
 def discard(db: Dialect, ids: Sequence[str], *, reason: str = "") -> set[str]:
     """Throw away jobs that have not started, and jobs that failed."""
-    waiting = db.end_waiting(ids, state=State.DISCARDED, reason=reason)
-    return waiting | db.discard_failed([id for id in ids if id not in waiting])
+    waiting = rare.end_waiting(db, ids, state=State.DISCARDED, reason=reason)
+    return waiting | rare.discard_failed(db, [id for id in ids if id not in waiting])
 
 
 def retry(db: Dialect, ids: Sequence[str]) -> set[str]:
     """Let jobs that did not succeed live again: fresh budget, history kept."""
-    return db.revive(ids, states=REVIVABLE)
+    return rare.revive(db, ids, states=REVIVABLE)
 
 
 def prune(
     db: Dialect, *, before: datetime, states: Sequence[str] = ENDS, limit: int = 500
 ) -> int:
     """Delete up to ``limit`` jobs that ended before a moment; give back how many."""
-    return db.prune(before=before, states=states, limit=limit)
+    return rare.prune(db, before=before, states=states, limit=limit)
 
 
 def _end(attempt: Attempt, state: str, reason: str, entry: dict[str, Any]) -> Ended:

@@ -118,9 +118,7 @@ class Claimer:
             self.lanes.keep_only(found)
         return self.lanes.refresh(found)
 
-    def divide(
-        self, jobs: Sequence[Claimed], asyncs: Sequence[Claimed]
-    ) -> None:
+    def divide(self, jobs: Sequence[Claimed], asyncs: Sequence[Claimed]) -> None:
         """Count what was claimed for the threads and for the event loop."""
         self.claimed_sync += len(jobs)
         self.claimed_async += len(asyncs)

@@ -17,7 +17,7 @@ from typing import Any
 
 from windlass import db
 from windlass.conf import Options
-from windlass.db import Claimed, Ended, Returned
+from windlass.db import Claimed, Ended, Returned, rare
 from windlass.exceptions import (
     ProcessExitError,
     ProcessMissingError,
@@ -48,9 +48,7 @@ class Recovery:
     def dead_children(self) -> int:
         """Recover nodes of this host whose process no longer runs; no lease needed."""
         rescued = 0
-        here = self.nodes.filter(
-            host=identity.host(), backend_alias=self.options.alias
-        )
+        here = self.nodes.filter(host=identity.host(), backend_alias=self.options.alias)
         for node in here:
             if not identity.is_running(node.pid, node.process_started):
                 cause = ProcessExitError(f"{_who(node)} died while it ran this job.")
@@ -85,7 +83,7 @@ class Recovery:
     def unregistered_holders(self) -> int:
         """Recover jobs whose node is not registered. Reads the hot table once."""
         # Nodes second: one that registers and claims in between must be seen.
-        holders = self.db.holders()
+        holders = rare.holders(self.db)
         known = set(self.nodes.values_list("id", flat=True))
         rescued = 0
         for node in holders - known:
@@ -116,8 +114,7 @@ class Recovery:
             return execution.describe(Attempt(job, node, began, now), reason, cause)
 
         rescued = 0
-        while held := self.db.held_by([node], limit=BATCH):
-            jobs = [job for _node, job in held]
+        while jobs := rare.held_by(self.db, node, limit=BATCH):
             moves = lifecycle.rescue(
                 self.db, node, jobs, started=started, entry=entry, now=now
             )

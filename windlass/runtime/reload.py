@@ -82,5 +82,3 @@ def snapshot() -> dict[Path, float]:
         except OSError:
             continue
     return times
-
-

@@ -1,0 +1,139 @@
+"""
+Moves of jobs that no node holds, and of jobs that have ended.
+
+They happen when a person, a limit or a recovery says so, a batch at a time, so one
+portable form serves every database: lock the rows, check their state, write by id,
+in one transaction.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from windlass.db.base import Dialect, delete_live
+from windlass.db.records import KEPT_COLUMNS, Claimed
+from windlass.models.jobs import EndedJob, LiveJob, LiveJobQuerySet, State
+
+
+def _live(db: Dialect) -> LiveJobQuerySet:
+    return LiveJob.objects.using(db.database)
+
+
+def end_waiting(
+    db: Dialect, ids: Sequence[str], *, state: str, reason: str
+) -> set[str]:
+    """Move jobs that no node holds to the ended table; give back their ids."""
+    with transaction.atomic(using=db.database):
+        now = db.now()
+        rows = _waiting(db, ids)
+        EndedJob.objects.using(db.database).bulk_create(
+            EndedJob(
+                **{name: getattr(row, name) for name in KEPT_COLUMNS},
+                **{n: getattr(row, n) for n in ("attempts", "crashes", "history")},
+                state=state,
+                reason=reason,
+                finished_at=now,
+            )
+            for row in rows
+        )
+        delete_live(db.database, [row.id for row in rows])
+    return _ids(rows)
+
+
+def discard_failed(db: Dialect, ids: Sequence[str]) -> set[str]:
+    """Turn failed jobs into discarded ones; give back their ids."""
+    with transaction.atomic(using=db.database):
+        rows = EndedJob.objects.using(db.database).select_for_update()
+        found = list(rows.filter(id__in=ids, state=State.FAILED))
+        ended = EndedJob.objects.using(db.database)
+        ended.filter(id__in=[row.id for row in found]).update(state=State.DISCARDED)
+    return _ids(found)
+
+
+def hold(db: Dialect, ids: Sequence[str], *, hold: str) -> set[str]:
+    """Make waiting jobs that have no hold wait for something else than time."""
+    with transaction.atomic(using=db.database):
+        rows = [row for row in _waiting(db, ids) if not row.hold]
+        _set(db, rows, hold=hold, available_at=db.far_future())
+    return _ids(rows)
+
+
+def unhold(db: Dialect, ids: Sequence[str]) -> set[str]:
+    """Make blocked jobs ready."""
+    with transaction.atomic(using=db.database):
+        rows = [row for row in _waiting(db, ids) if row.hold]
+        _set(db, rows, hold="", available_at=db.now())
+    return _ids(rows)
+
+
+def revive(db: Dialect, ids: Sequence[str], *, states: Sequence[str]) -> set[str]:
+    """Move ended jobs back to ready with a fresh budget and their history."""
+    with transaction.atomic(using=db.database):
+        now = db.now()
+        ended = EndedJob.objects.using(db.database)
+        rows = list(ended.select_for_update().filter(id__in=ids, state__in=states))
+        _live(db).bulk_create([_revived(row, now) for row in rows])
+        ended.filter(id__in=[row.id for row in rows])._raw_delete(db.database)
+    return _ids(rows)
+
+
+def _revived(row: EndedJob, now: datetime) -> LiveJob:
+    values: dict[str, Any] = {name: getattr(row, name) for name in KEPT_COLUMNS}
+    policy = dict(row.policy or {})
+    # What a former retry granted counts from the attempts spent before it.
+    budget = row.max_attempts - policy.get("spent", 0)
+    policy["spent"] = row.attempts
+    values.update(
+        node=None,
+        available_at=now,
+        attempts=row.attempts,
+        max_attempts=row.attempts + budget,
+        policy=policy,
+        crashes=0,
+        history=row.history,
+        hold="",
+    )
+    return LiveJob(**values)
+
+
+def prune(db: Dialect, *, before: datetime, states: Sequence[str], limit: int) -> int:
+    """Delete up to ``limit`` jobs in these states that ended before a moment."""
+    ended = EndedJob.objects.using(db.database)
+    oldest = ended.filter(finished_at__lt=before, state__in=states)
+    ids = list(oldest.order_by("finished_at").values_list("id", flat=True)[:limit])
+    return int(ended.filter(id__in=ids)._raw_delete(db.database))
+
+
+def annotate(db: Dialect, node: int, job: Claimed, **columns: Any) -> bool:
+    """Write what a running attempt says about itself, if it still holds the job."""
+    rows = _live(db).filter(id=job.id, node=node, claim=job.claim)
+    return bool(rows.update(**columns))
+
+
+def held_by(db: Dialect, node: int, *, limit: int) -> list[Claimed]:
+    """Jobs that a node holds."""
+    return [db.claimed(row) for row in _live(db).filter(node=node)[:limit]]
+
+
+def holders(db: Dialect) -> set[int]:
+    """Every node that holds a job. Reads the hot table once; not for hot paths."""
+    rows = _live(db).running().order_by()
+    return {node for node in rows.values_list("node", flat=True).distinct() if node}
+
+
+def _waiting(db: Dialect, ids: Sequence[str]) -> list[LiveJob]:
+    rows = _live(db).waiting().select_for_update()
+    return list(rows.filter(id__in=ids))
+
+
+def _set(db: Dialect, rows: Sequence[LiveJob], **columns: Any) -> None:
+    _live(db).filter(id__in=[row.id for row in rows]).update(**columns)
+
+
+def _ids(rows: Sequence[LiveJob | EndedJob]) -> set[str]:
+    return {str(uuid.UUID(str(row.id))) for row in rows}
