@@ -18,15 +18,16 @@ from asgiref.sync import sync_to_async
 from django.core.checks import CheckMessage
 from django.db import transaction
 
-from windlass import conf, db
+from windlass import conf, db, tasks_api
 from windlass.db import NewJob
 from windlass.exceptions import RefusedTask
 from windlass.jobs import lifecycle, results
 from windlass.jobs.arguments import dump_call
 from windlass.jobs.ids import uuid7
-from windlass.jobs.results import JobResult, put
+from windlass.jobs.results import JobResult
 from windlass.models.jobs import Job, parse_id
-from windlass.task import Task, check_policy
+from windlass.signals import heard
+from windlass.task import Task, check_call, check_policy
 from windlass.tasks_api import (
     BaseTaskBackend,
     InvalidTask,
@@ -35,7 +36,8 @@ from windlass.tasks_api import (
 )
 
 Call = tuple[Any, Sequence[Any], Mapping[str, Any]]
-QUEUE_LENGTH, PATH_LENGTH = 255, 500
+# Tasks whose validation is remembered; each .using() makes another one.
+MOST_CALLS = 1000
 
 
 class WindlassBackend(BaseTaskBackend):
@@ -50,7 +52,7 @@ class WindlassBackend(BaseTaskBackend):
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
-        self.params = params
+        self._calls: dict[int, tuple[Any, NewJob]] = {}
 
     @property
     def configuration(self) -> conf.Options:
@@ -64,28 +66,14 @@ class WindlassBackend(BaseTaskBackend):
 
     # Enqueue
 
-    def validate_task(self, task: Any) -> None:
+    def validate_task(self: BaseTaskBackend, task: Any) -> None:
         """Refuse a task that cannot be run here, with EnqueueError (an InvalidTask)."""
-        if type(task.priority) is not int:
-            raise RefusedTask(
-                f"priority must be a whole number from -100 to 100, "
-                f"not {task.priority!r}."
-            )
-        if task.run_after is not None and not isinstance(task.run_after, datetime):
-            raise RefusedTask(
-                f"run_after must be an aware datetime or a timedelta, "
-                f"not {task.run_after!r}."
-            )
+        check_call(task)
         try:
-            super().validate_task(task)
+            # Not super(): the test backends, whose bases are Django's, use this too.
+            BaseTaskBackend.validate_task(self, task)
         except InvalidTask as error:
-            raise RefusedTask(str(error)) from error
-        if not isinstance(task.queue_name, str) or not task.queue_name:
-            raise RefusedTask(f"queue_name must be a name, not {task.queue_name!r}.")
-        if len(task.queue_name) > QUEUE_LENGTH or "\0" in task.queue_name:
-            raise RefusedTask(f"queue_name must be at most {QUEUE_LENGTH} characters.")
-        if len(task.module_path) > PATH_LENGTH:
-            raise RefusedTask(f"{task.module_path}: over {PATH_LENGTH} characters.")
+            raise RefusedTask(f"{task.module_path}: {error}") from error
         check_policy(task)
 
     def enqueue(
@@ -96,11 +84,11 @@ class WindlassBackend(BaseTaskBackend):
 
         Raises EnqueueError (also a TypeError or InvalidTask) with nothing stored.
         """
-        self.validate_task(task)
-        job = self._new_job(task, args, kwargs)
+        job = self._new_job(self._checked_call(task), args, kwargs)
         (enqueued_at,) = lifecycle.enqueue(db.dialect(self.database), [job])
-        result = self._result(task, job, enqueued_at)
-        task_enqueued.send_robust(sender=type(self), task_result=result)
+        result = results.of_new(task, job, args, kwargs, enqueued_at)
+        if heard(task_enqueued):
+            task_enqueued.send_robust(sender=type(self), task_result=result)
         return result
 
     def enqueue_all(self, calls: Iterable[Call]) -> list[JobResult]:
@@ -110,19 +98,19 @@ class WindlassBackend(BaseTaskBackend):
         One statement however many they are; the results come in the calls' order.
         """
         calls = list(calls)
-        for task in {id(task): task for task, _args, _kwargs in calls}.values():
-            if not isinstance(task, self.task_class):
-                raise RefusedTask(f"{task!r} is not a task of this backend.")
-            self.validate_task(task)
-        jobs = [self._new_job(*call) for call in calls]
+        tasks = {id(task): task for task, _args, _kwargs in calls}
+        parts = {key: self._checked_call(task) for key, task in tasks.items()}
+        jobs = [self._new_job(parts[id(task)], args, kw) for task, args, kw in calls]
         if not jobs:
             return []
         times = lifecycle.enqueue(db.dialect(self.database), jobs)
-        found = []
-        for (task, _args, _kwargs), job, time in zip(calls, jobs, times, strict=True):
-            result = self._result(task, job, time)
-            task_enqueued.send_robust(sender=type(self), task_result=result)
-            found.append(result)
+        found = [
+            results.of_new(task, job, args, kwargs, time)
+            for (task, args, kwargs), job, time in zip(calls, jobs, times, strict=True)
+        ]
+        if heard(task_enqueued):
+            for result in found:
+                task_enqueued.send_robust(sender=type(self), task_result=result)
         return found
 
     async def aenqueue_all(self, calls: Iterable[Call]) -> list[JobResult]:
@@ -143,37 +131,45 @@ class WindlassBackend(BaseTaskBackend):
         later = [json.loads(part) for part in text]
         transaction.on_commit(partial(self.enqueue, task, *later), using=self.database)
 
-    def _new_job(
-        self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> NewJob:
-        path = task.module_path
-        args_text, kwargs_text = dump_call(path, args, kwargs)
+    def _checked_call(self, task: Any) -> NewJob:
+        """What all jobs of a task share, if the task may be enqueued here."""
+        known = self._calls.get(id(task))
+        if known is not None and known[0] is task:
+            return known[1]
+        if not isinstance(task, tasks_api.Task):
+            raise RefusedTask(f"{task!r} is not a task. Decorate it with @task.")
+        self.validate_task(task)
+        call = self._call(task)
+        # A task is immutable, so it stays valid; its metadata is a dict, and may not.
+        if task.run_after is None and call.metadata is None:
+            if len(self._calls) >= MOST_CALLS:
+                self._calls.clear()
+            self._calls[id(task)] = (task, call)
+        return call
+
+    def _call(self, task: Any) -> NewJob:
+        # A job without id and arguments.
         metadata = getattr(task, "metadata", None)
         on_lost = getattr(task, "on_lost", None)
         return NewJob(
-            uuid7(),
+            "",
             self.alias,
             task.queue_name,
             -task.priority,
-            path,
-            args_text,
-            kwargs_text,
+            task.module_path,
+            "",
+            "",
             getattr(task, "max_attempts", None) or self.configuration.max_attempts,
             task.run_after,
             None if metadata is None else json.dumps(metadata),
             None if on_lost is None else json.dumps({"on_lost": on_lost}),
         )
 
-    def _result(self, task: Any, job: NewJob, enqueued_at: datetime) -> JobResult:
-        # What JSON makes of the arguments, so that this result equals a later one.
-        result = results.make(
-            task, job.id, json.loads(job.args), json.loads(job.kwargs), enqueued_at
-        )
-        if job.metadata is not None:
-            put(result, "metadata", json.loads(job.metadata))
-        if task.run_after is not None and task.run_after > enqueued_at:
-            put(result, "state", "scheduled")
-        return result
+    def _new_job(
+        self, call: NewJob, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> NewJob:
+        args_text, kwargs_text = dump_call(call.task_path, args, kwargs)
+        return NewJob(uuid7(), *call[1:5], args_text, kwargs_text, *call[7:])
 
     # Results
 

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
+from inspect import isfunction
 from typing import Any, TypeVar, overload
 
+from django.conf import settings
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from windlass import tasks_api
 from windlass.exceptions import ConfigurationError, RefusedTask
-from windlass.jobs.arguments import dump_result
+from windlass.jobs.arguments import dump_value
 from windlass.jobs.retries import Backoff, seconds
 
+QUEUE_LENGTH, PATH_LENGTH = 255, 500
 ON_LOST = ("retry", "fail")
 MAX_ATTEMPTS = 10_000
 
@@ -48,12 +51,12 @@ class Task(tasks_api.Task):
     def __post_init__(self) -> None:
         for name in ("retry_on", "give_up_on"):
             classes = getattr(self, name)
-            if isinstance(classes, type | list):
+            if isinstance(classes, type | list | set | frozenset):
                 # A single class or a list is what people write; a tuple can be hashed.
                 one = (classes,) if isinstance(classes, type) else tuple(classes)
                 object.__setattr__(self, name, one)
-        if isinstance(self.run_after, timedelta):
-            object.__setattr__(self, "run_after", timezone.now() + self.run_after)
+        if self.run_after is not None:
+            object.__setattr__(self, "run_after", _moment(self.run_after))
         # By name: zero-argument super() does not work in a slotted dataclass.
         tasks_api.Task.__post_init__(self)
 
@@ -82,7 +85,7 @@ class Task(tasks_api.Task):
             self, **{name: value for name, value in said.items() if value is not None}
         )
 
-    def enqueue_on_commit(self, *args: Any, **kwargs: Any) -> None:
+    def enqueue_on_commit(self, /, *args: Any, **kwargs: Any) -> None:
         """Enqueue when the queue database's transaction commits; see ``windlass.api``."""
         self.get_backend().enqueue_on_commit(self, args, kwargs)
 
@@ -101,6 +104,52 @@ def _reconstruct(cls: type[Task], kwargs: dict[str, Any]) -> Task:
     return cls(**{**kwargs, "func": found.func})
 
 
+def _moment(run_after: Any) -> Any:
+    try:
+        if isinstance(run_after, timedelta):
+            return timezone.now() + run_after
+        if isinstance(run_after, datetime) and timezone.is_aware(run_after):
+            # Every database stores UTC, in which not every zone's first and last day
+            # can be said.
+            utc = run_after.astimezone(UTC)
+            return run_after if settings.USE_TZ else timezone.make_naive(utc)
+    except OverflowError as error:
+        raise RefusedTask(f"run_after is out of range: {run_after!r}.") from error
+    return run_after
+
+
+def check_call(task: Any) -> None:
+    """Refuse a task whose function, queue, priority or time is not what it must be."""
+    if not isfunction(task.func) or not task.func.__qualname__.isidentifier():
+        raise RefusedTask(
+            "Task function must be defined at a module level and under a name, for "
+            f"workers to import it: {task.func!r} is not."
+        )
+    where = f"{task.module_path}: "
+    if isinstance(task.priority, bool) or not isinstance(task.priority, int):
+        raise RefusedTask(
+            f"{where}priority must be a whole number from -100 to 100, "
+            f"not {task.priority!r}."
+        )
+    if task.run_after is not None and not isinstance(task.run_after, datetime):
+        raise RefusedTask(
+            f"{where}run_after must be an aware datetime or a timedelta, "
+            f"not {task.run_after!r}."
+        )
+    name = task.queue_name
+    if not isinstance(name, str) or not _is_name(name):
+        raise RefusedTask(
+            f"{where}queue_name must be a name of 1 to {QUEUE_LENGTH} printable "
+            f"characters, not {name!r}."
+        )
+    if len(task.module_path) > PATH_LENGTH:
+        raise RefusedTask(f"{where}the path is over {PATH_LENGTH} characters long.")
+
+
+def _is_name(name: str) -> bool:
+    return 0 < len(name) <= QUEUE_LENGTH and name.isprintable() and name == name.strip()
+
+
 def check_policy(task: Any) -> None:
     """Refuse a task whose policies mean nothing, with RefusedTask."""
     where = f"{task.module_path}: "
@@ -117,12 +166,16 @@ def check_policy(task: Any) -> None:
         raise RefusedTask(f'{where}on_lost must be "retry" or "fail", not {on_lost!r}.')
     _check_backoff(where, getattr(task, "backoff", None))
     for name in ("retry_on", "give_up_on"):
-        for cls in getattr(task, name, None) or ():
-            if not (isinstance(cls, type) and issubclass(cls, BaseException)):
-                raise RefusedTask(
-                    f"{where}{name} must hold exception classes, not {cls!r}."
-                )
+        classes = getattr(task, name, None) or ()
+        if not isinstance(classes, tuple) or not all(map(_is_exception, classes)):
+            raise RefusedTask(
+                f"{where}{name} must hold exception classes, not {classes!r}."
+            )
     _check_metadata(where, getattr(task, "metadata", None))
+
+
+def _is_exception(cls: Any) -> bool:
+    return isinstance(cls, type) and issubclass(cls, BaseException)
 
 
 def _check_backoff(where: str, backoff: Any) -> None:
@@ -139,12 +192,10 @@ def _check_metadata(where: str, metadata: Any) -> None:
         return
     try:
         if not isinstance(metadata, dict):
-            raise TypeError(f"it is {metadata!r}")
-        dump_result(metadata)
+            raise TypeError(f"metadata must be a dict, not {metadata!r}.")
+        dump_value(metadata, "metadata")
     except TypeError as error:
-        raise RefusedTask(
-            f"{where}metadata must be a dict that JSON can hold: {error}"
-        ) from error
+        raise RefusedTask(f"{where}{error}") from error
 
 
 F = TypeVar("F", bound=Callable[..., Any])

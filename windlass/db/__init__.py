@@ -7,7 +7,11 @@ moves jobs on that database. It is bound to the database once, here.
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.core.signals import setting_changed
 from django.db import connections
+from django.dispatch import receiver
 
 from windlass.db.base import Dialect
 from windlass.db.records import Claimed, Ended, Lane, NewJob, Returned
@@ -22,12 +26,32 @@ def dialect(database: str, *, owned: bool = False) -> Dialect:
     ``owned`` says that the calling thread belongs to the runtime, so its connection
     may be tuned. A user's connection is never touched.
     """
-    connection = connections[database]
-    if connection.vendor == "postgresql":
+    if owned:
+        return _bind(database, owned=True)
+    found = _shared.get(database)
+    if found is None:
+        found = _shared[database] = _bind(database, owned=False)
+    return found
+
+
+# A dialect that owns no connection has no state, so all threads may share it.
+_shared: dict[str, Dialect] = {}
+
+
+@receiver(setting_changed)
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting == "DATABASES":
+        _shared.clear()
+
+
+def _bind(database: str, *, owned: bool) -> Dialect:
+    found: type[Dialect]
+    vendor = connections[database].vendor
+    if vendor == "postgresql":
         from windlass.db.postgresql import PostgreSQL as found
-    elif connection.vendor == "sqlite":
+    elif vendor == "sqlite":
         from windlass.db.sqlite import SQLite as found
-    elif connection.vendor == "mysql":
+    elif vendor == "mysql":
         from windlass.db.mysql import MySQL as found
     else:
         found = Dialect

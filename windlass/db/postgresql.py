@@ -21,6 +21,8 @@ from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from windlass.db.base import STEP, Dialect
 from windlass.db.records import (
     CLAIMED_COLUMNS,
@@ -54,7 +56,10 @@ INSERT = f"""
 INSERT_AND_NOTIFY = f"""
     WITH job AS ({INSERT}) SELECT enqueued_at, pg_notify(%s, %s) FROM job
 """
-COPY = f"COPY windlass_live ({NEW_COLUMNS}) FROM STDIN"
+COPY = """
+    COPY windlass_live (id, backend_alias, queue_name, task_path, nice, args, kwargs,
+      max_attempts, metadata, policy, enqueued_at, available_at) FROM STDIN
+"""
 INSERT_MANY = f"""
     WITH input AS (
       SELECT x, place FROM json_array_elements(%s::json) WITH ORDINALITY l (x, place)),
@@ -148,7 +153,7 @@ class PostgreSQL(Dialect):
     """The engine's operations in PostgreSQL's own words."""
 
     # Shared by all threads: when this process last notified each queue.
-    _notified: dict[tuple[str, str, str], float] = {}
+    _notified: dict[tuple[str, str, str, int | None], float] = {}
 
     def __init__(self, database: str, *, owned: bool = False) -> None:
         super().__init__(database, owned=owned)
@@ -164,15 +169,38 @@ class PostgreSQL(Dialect):
 
     def insert(self, job: NewJob, *, notify: bool = True) -> datetime:
         """Store one job with one statement; give back when it was enqueued."""
-        connection = self.connection
         values = (*job[:8], job.metadata, job.policy, job.run_after)
         channel = notify and self._channel_to_notify(job)
-        with connection.cursor() as cursor:
-            if channel:
-                cursor.execute(INSERT_AND_NOTIFY, (*values, channel, job.queue_name))
-            else:
-                cursor.execute(INSERT, values)
-            return cursor.fetchone()[0]
+        if channel:
+            sql, values = INSERT_AND_NOTIFY, (*values, channel, job.queue_name)
+        else:
+            sql = INSERT
+        connection = self.connection
+        if connection.queries_logged or connection.execute_wrappers or not _psycopg3():
+            with connection.cursor() as cursor:
+                cursor.execute(sql, values)
+                return cursor.fetchone()[0]
+        return self._straight(connection, sql, values)
+
+    def _straight(
+        self, connection: BaseDatabaseWrapper, sql: str, values: Sequence[Any]
+    ) -> Any:
+        # Nobody watches this connection's queries, so the driver is asked without
+        # Django's cursor, which costs a third of the statement. Its checks stay. The
+        # statement is prepared only if the project said so (prepare_threshold).
+        connection.ensure_connection()
+        connection.validate_thread_sharing()
+        connection.validate_no_broken_transaction()
+        raw = connection.connection
+        with connection.wrap_database_errors:
+            cursor = raw.__dict__.get("_windlass_cursor")
+            if cursor is None:
+                import psycopg
+
+                prepares = raw.prepare_threshold is not None
+                kind = psycopg.Cursor if prepares else psycopg.ClientCursor
+                cursor = raw._windlass_cursor = kind(raw)
+            return cursor.execute(sql, values).fetchone()[0]
 
     def insert_many(
         self, jobs: Sequence[NewJob], *, notify: bool = True
@@ -205,13 +233,16 @@ class PostgreSQL(Dialect):
 
     def _channel_to_notify(self, job: NewJob) -> str | None:
         # A notification inside a transaction is sent at its commit, which may be far
-        # away, so only those of autocommit count for the interval.
+        # away, so each transaction counts for itself.
         now = time.monotonic()
-        key = (self.database, job.backend_alias, job.queue_name)
-        if not self.connection.in_atomic_block:
-            if now - self._notified.get(key, 0) < NOTIFY_EVERY:
-                return None
-            self._notified[key] = now
+        blocks = self.connection.atomic_blocks
+        block = id(blocks[0]) if blocks else None
+        key = (self.database, job.backend_alias, job.queue_name, block)
+        if now - self._notified.get(key, 0) < NOTIFY_EVERY:
+            return None
+        if len(self._notified) > 1000:
+            self._notified.clear()
+        self._notified[key] = now
         return channel(job.backend_alias)
 
     def _notify_all(self, cursor: Any, jobs: Sequence[NewJob]) -> None:
@@ -316,16 +347,24 @@ def _copy_line(job: NewJob, moment: datetime) -> str:
     time_text = moment.isoformat()
     due = job.run_after
     due_text = time_text if due is None or due <= moment else due.isoformat()
-    # Only a backslash can occur in JSON text of all that COPY's format gives meaning.
+    # A backslash is all that JSON text can hold of what COPY's format gives meaning.
+    args, kwargs = job.args, job.kwargs
+    if BACKSLASH in args:
+        args = args.replace(BACKSLASH, BACKSLASH * 2)
+    if BACKSLASH in kwargs:
+        kwargs = kwargs.replace(BACKSLASH, BACKSLASH * 2)
     return (
-        f"{job.id}\t{_escaped(job.backend_alias)}\t{_escaped(job.queue_name)}\t{job.nice}"
-        f"\t{_escaped(job.task_path)}\t{job.args.replace(BACKSLASH, BACKSLASH * 2)}"
-        f"\t{job.kwargs.replace(BACKSLASH, BACKSLASH * 2)}\t{job.max_attempts}"
+        f"{job.id}\t{_copy_call(job.backend_alias, job.queue_name, job.task_path)}"
+        f"\t{job.nice}\t{args}\t{kwargs}\t{job.max_attempts}"
         f"\t{_or_null(job.metadata)}\t{_or_null(job.policy)}\t{time_text}\t{due_text}\n"
     )
 
 
 @lru_cache(maxsize=4096)
+def _copy_call(*texts: str) -> str:
+    return "\t".join(map(_escaped, texts))
+
+
 def _escaped(text: str) -> str:
     for mark, code in COPY_MARKS.items():
         text = text.replace(mark, code)

@@ -3,7 +3,8 @@ Arguments and return values as JSON text, or a clear refusal.
 
 The text must mean the same on every database. So what PostgreSQL's ``jsonb`` cannot
 store (a NUL character, half of a surrogate pair) and what JSON does not have (NaN,
-infinity) is refused everywhere, at the door, with the place it was found at.
+infinity) is refused everywhere, at the door, with the place it was found at. So is
+what only some parsers can read back, because it is nested hundreds of levels deep.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from typing import Any
 from windlass.exceptions import InvalidArguments
 from windlass.tasks_api import normalize_json
 
+encode = json.JSONEncoder(allow_nan=False).encode
+# SQLite reads 1,000 levels, Python as many as its stack has left.
+MAX_DEPTH = 500
 ADVICE = "Pass something that JSON can hold: for a model instance, its primary key."
 
 
@@ -22,6 +26,11 @@ def dump_call(
     task_path: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[str, str]:
     """Write a call's arguments as JSON text; raise InvalidArguments if they cannot."""
+    if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
+        raise InvalidArguments(
+            f"{task_path} cannot be enqueued: its arguments must be a list and a dict, "
+            f"not {args!r} and {kwargs!r}."
+        )
     try:
         return _dump(args), _dump(kwargs) if kwargs else "{}"
     except (TypeError, ValueError, RecursionError) as error:
@@ -37,24 +46,38 @@ def dump_call(
 
 
 def dump_result(value: Any) -> str | None:
-    """Write a return value as JSON text (None for None); raise TypeError if it cannot."""
+    """Write a return value as JSON text; raise TypeError if it cannot be that."""
     if value is None:
         return None
     try:
         return _dump(value)
     except (TypeError, ValueError, RecursionError) as error:
-        place = _culprit(value, "the return value") or f"the return value: {error}"
-        raise TypeError(f"The task ran, but {place}. {ADVICE}") from error
+        said = _refusal(value, "the return value", error)
+        raise TypeError(f"The task ran, but {said}") from error
+
+
+def dump_value(value: Any, name: str) -> str:
+    """Write any other value as JSON text; a TypeError says what cannot be that."""
+    try:
+        return _dump(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(_refusal(value, name, error)) from error
+
+
+def _refusal(value: Any, name: str, error: Exception) -> str:
+    return f"{_culprit(value, name) or f'{name}: {error}'}. {ADVICE}"
 
 
 def _dump(value: Any) -> str:
     try:
-        text = json.dumps(value, allow_nan=False)
+        text = encode(value)
     except TypeError:
         # Django's contract accepts a little more: bytes, any mapping or sequence.
-        text = json.dumps(normalize_json(value), allow_nan=False)
+        text = encode(normalize_json(value))
     if "\\u0000" in text or "\\ud" in text:
         _check_text(json.loads(text))
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_depth(json.loads(text))
     return text
 
 
@@ -72,20 +95,36 @@ def _check_text(value: Any) -> None:
             _check_text(item)
 
 
-def _culprit(value: Any, path: str, depth: int = 0) -> str:
+class _TooDeep(ValueError):
+    pass
+
+
+def _check_depth(value: Any) -> None:
+    level, depth = [value], 0
+    while level:
+        if depth > MAX_DEPTH:
+            raise _TooDeep(f"it is nested more than {MAX_DEPTH} levels deep")
+        depth += 1
+        level = [part for item in level for _label, part in _parts(item)]
+
+
+def _culprit(value: Any, path: str) -> str:
     """Say which innermost part cannot be stored, or nothing if all can."""
-    if depth > 100:
-        return f"{path} is nested too deeply or contains itself"
     try:
         _dump(value)
     except (TypeError, ValueError, RecursionError) as error:
-        for label, item in _parts(value):
-            found = _culprit(item, f"{path}[{label}]", depth + 1)
+        for label, item in [] if _is_endless(error) else _parts(value):
+            found = _culprit(item, f"{path}[{label}]")
             if found:
                 return found
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         return f"{path} is of type {kind.removeprefix('builtins.')}: {error}"
     return ""
+
+
+def _is_endless(error: Exception) -> bool:
+    # The whole is at fault then; a search for the part at fault would never end.
+    return isinstance(error, RecursionError | _TooDeep) or "Circular" in str(error)
 
 
 def _parts(value: Any) -> list[tuple[str, Any]]:

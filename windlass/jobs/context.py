@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.utils import timezone
 from windlass import db
 from windlass.db import Claimed, rare
 from windlass.exceptions import StaleJob
-from windlass.jobs.arguments import dump_result
+from windlass.jobs.arguments import dump_value
 from windlass.jobs.results import put
 from windlass.tasks_api import TaskContext
 
@@ -33,8 +34,8 @@ class JobContext(TaskContext):
 
     def save_metadata(self) -> None:
         """Store the metadata now; raise StaleJob if this attempt lost the job."""
-        dump_result(self.metadata)
-        self._write(metadata=self.metadata)
+        text = dump_value(self.metadata, "metadata")
+        self._write(metadata=json.loads(text))
 
     async def asave_metadata(self) -> None:
         """See ``save_metadata``."""
@@ -55,7 +56,7 @@ class JobContext(TaskContext):
             "message": str(message),
             "at": timezone.now().isoformat(),
         }
-        dump_result(said)
+        dump_value(said, "progress")
         put(self.task_result, "progress", said)
         self._write(progress=said)
 

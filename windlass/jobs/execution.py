@@ -18,6 +18,7 @@ from traceback import format_exception
 from typing import Any, NamedTuple
 
 from django.conf import settings
+from django.dispatch import Signal
 from django.utils import timezone
 
 from windlass.db import Claimed
@@ -36,7 +37,7 @@ from windlass.jobs.retries import (
     may_retry,
 )
 from windlass.models.jobs import Reason, worker_id
-from windlass.signals import job_cancelled, job_retried, job_snoozed
+from windlass.signals import heard, job_cancelled, job_retried, job_snoozed
 from windlass.tasks_api import (
     Task,
     TaskError,
@@ -57,6 +58,12 @@ class Executor:
     backend: type
     backoff: Backoff = None
     clock: Callable[[], float] = time.time
+
+    def context(self, job: Claimed, result: JobResult) -> JobContext:
+        """What a task that takes its context is given."""
+        return JobContext(
+            task_result=result, job=job, node=self.node, database=self.database
+        )
 
 
 class Outcome(NamedTuple):
@@ -128,7 +135,8 @@ def _start(
     if not settings.USE_TZ:
         moment = timezone.make_naive(moment)
     result = results.of_claimed(job, called, executor.node, moment)
-    task_started.send_robust(sender=executor.backend, task_result=result)
+    if heard(task_started):
+        _tell(task_started, result, executor)
     return task, result
 
 
@@ -137,13 +145,7 @@ def _arguments(
 ) -> list[Any]:
     if not task.takes_context:
         return result.args
-    context = JobContext(
-        task_result=result,
-        job=job,
-        node=executor.node,
-        database=executor.database,
-    )
-    return [context, *result.args]
+    return [executor.context(job, result), *result.args]
 
 
 def _succeeded(
@@ -266,10 +268,11 @@ def announce(outcome: Outcome, executor: Executor) -> None:
     """Tell the signals' receivers about an outcome that has been recorded."""
     _move, result, error = outcome
     if result.status == TaskResultStatus.SUCCESSFUL:
-        task_finished.send_robust(sender=executor.backend, task_result=result)
+        if heard(task_finished):
+            _tell(task_finished, result, executor)
     elif result.status == TaskResultStatus.READY:
         signal = job_snoozed if isinstance(error, Snooze) else job_retried
-        signal.send_robust(sender=executor.backend, task_result=result)
+        _tell(signal, result, executor)
     else:
         _announce_failure(result, error, executor)
 
@@ -282,6 +285,14 @@ def _announce_failure(
         if error is not None:
             raise error
     except BaseException:  # noqa: BLE001 - it was recorded; only its log line is due
-        task_finished.send_robust(sender=executor.backend, task_result=result)
+        _tell(task_finished, result, executor)
     if result.state == "cancelled":
-        job_cancelled.send_robust(sender=executor.backend, task_result=result)
+        _tell(job_cancelled, result, executor)
+
+
+def _tell(signal: Signal, result: JobResult, executor: Executor) -> None:
+    try:
+        signal.send_robust(sender=executor.backend, task_result=result)
+    except BaseException:
+        # Robust is Django's word for errors; a receiver can also call sys.exit().
+        logger.exception("Job %s: a receiver tried to end the process.", result.id)

@@ -12,6 +12,8 @@ import os
 import threading
 import time
 
+VERSION = 7 << 76 | 2 << 62
+HIGH, LOW = 0xFFF << 64, (1 << 61) - 1
 _last = 0
 _lock = threading.Lock()
 
@@ -19,16 +21,16 @@ _lock = threading.Lock()
 def uuid7(*, now_ms: int | None = None) -> str:
     """Make the next id, as lower-case text with dashes."""
     global _last
-    clock = (time.time_ns() // 1_000_000 if now_ms is None else now_ms) << 74
+    clock = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     with _lock:
-        # 72 random bits of 74: counting up cannot spill into the clock.
-        if clock > _last:
-            value = clock | int.from_bytes(os.urandom(9))
+        if clock > _last >> 80:
+            # 73 random bits of 74: counting up cannot spill into the bits above.
+            chance = int.from_bytes(os.urandom(10))
+            _last = clock << 80 | VERSION | chance >> 1 & LOW | chance >> 4 & HIGH
         else:
-            value = _last + 1
-        _last = value
-    counter, low = value >> 62 & 0xFFF, value & 0x3FFF_FFFF_FFFF_FFFF
-    text = f"{value >> 74:012x}7{counter:03x}{low | 0x8000_0000_0000_0000:016x}"
+            _last += 1
+        value = _last
+    text = "%032x" % value
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

@@ -10,6 +10,7 @@ ourselves. What Django's result cannot say (``state``, ``reason``, ``metadata``,
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 
 from django.utils.module_loading import import_string
 
-from windlass.db import Claimed
+from windlass.db import Claimed, NewJob
 from windlass.exceptions import JobCancelled, RefusedTask
 from windlass.models.jobs import Job, State, errors_of, worker_id, workers_of
 from windlass.tasks_api import (
@@ -39,6 +40,8 @@ STATUS = {
     State.DISCARDED.value: TaskResultStatus.SUCCESSFUL,
 }
 OURS = ("state", "reason", "metadata", "progress")
+# Values that JSON gives back as they are.
+PLAIN = frozenset({str, int, bool, type(None)})
 put = object.__setattr__
 
 
@@ -96,6 +99,31 @@ def make(
     put(result, "reason", "")
     put(result, "metadata", None)
     put(result, "progress", None)
+    return result
+
+
+def of_new(
+    task: Task,
+    job: NewJob,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    enqueued_at: datetime,
+) -> JobResult:
+    """
+    Make the result of a job that was stored a moment ago.
+
+    It carries what JSON makes of the arguments, so it equals the one read back later.
+    """
+    for value in args:
+        if type(value) not in PLAIN:
+            args = json.loads(job.args)
+            break
+    called = json.loads(job.kwargs) if kwargs else {}
+    result = make(task, job.id, list(args), called, enqueued_at)
+    if job.metadata is not None:
+        put(result, "metadata", json.loads(job.metadata))
+    if job.run_after is not None and job.run_after > enqueued_at:
+        put(result, "state", "scheduled")
     return result
 
 
@@ -171,8 +199,9 @@ def resolve(path: str) -> Task:
     """Import a task by its path, or raise RefusedTask if there is no such task."""
     try:
         task = import_string(path)
-    except Exception as error:
-        # Importing runs the user's module, so anything may be raised here.
+    except BaseException as error:
+        # Importing runs the user's module, so anything may be raised here, even an
+        # exit; it says that this job cannot run, and must not end its worker.
         raise RefusedTask(f"There is no task {path!r} to run: {error}") from error
     if not isinstance(task, Task):
         raise RefusedTask(

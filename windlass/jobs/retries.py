@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -60,14 +61,19 @@ def exponential(
     return Exponential(first, ceiling, factor, jitter)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
 class Exponential:
     """A backoff: called with the error and the result, it gives seconds to wait."""
 
-    def __init__(
-        self, first: float, ceiling: float, factor: float, jitter: bool
-    ) -> None:
-        self.first, self.ceiling = first, ceiling
-        self.factor, self.jitter = factor, jitter
+    first: float
+    ceiling: float
+    factor: float
+    jitter: bool
+
+    def __post_init__(self) -> None:
+        seconds(self.first, "exponential(first)")
+        seconds(self.ceiling, "exponential(ceiling)")
+        seconds(self.factor, "exponential(factor)")
 
     def __call__(
         self,
@@ -80,16 +86,14 @@ class Exponential:
 
     def after(self, attempt: int, *, draw: Callable[[], float]) -> float:
         """Seconds to wait after this attempt, counted from 1."""
-        # Past this exponent any ceiling is reached, and floats would overflow.
-        steps = min(attempt - 1, 64)
-        delay = min(self.ceiling, self.first * self.factor**steps)
+        try:
+            delay = min(self.ceiling, self.first * self.factor ** (attempt - 1))
+        except OverflowError:
+            delay = self.ceiling
         return delay * draw() if self.jitter else delay
 
     def __repr__(self) -> str:
         return f"exponential(first={self.first:g}, ceiling={self.ceiling:g})"
-
-
-DEFAULT_BACKOFF = exponential()
 
 
 def may_retry(task: Any, exception: BaseException) -> bool:
@@ -119,7 +123,7 @@ def delay_after(
         if backoff is None:
             answer = DEFAULT_BACKOFF(exception, task_result)
         return None if answer is None else seconds(answer, "the backoff's answer")
-    except Exception:
+    except BaseException:
         logger.exception(
             "Job %s: its backoff %r failed; the default is used instead.",
             task_result.id,
@@ -137,3 +141,6 @@ def seconds(delay: float | timedelta, name: str) -> float:
     if not 0 <= delay <= 10**9:
         raise ValueError(f"{name} must be between 0 and 10**9 s, not {delay!r}.")
     return float(delay)
+
+
+DEFAULT_BACKOFF = exponential()

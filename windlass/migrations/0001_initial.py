@@ -316,10 +316,6 @@ class Migration(migrations.Migration):
                 ],
                 "constraints": [
                     models.CheckConstraint(
-                        condition=models.Q(("nice__range", (-100, 100))),
-                        name="windlass_live_priority",
-                    ),
-                    models.CheckConstraint(
                         condition=models.Q(
                             models.Q(
                                 ("node__isnull", True), ("started_at__isnull", True)
@@ -338,8 +334,9 @@ class Migration(migrations.Migration):
                             ("attempts__gte", 0),
                             ("claim__gte", 0),
                             ("max_attempts__gte", 1),
+                            ("nice__range", (-100, 100)),
                         ),
-                        name="windlass_live_budget",
+                        name="windlass_live_ranges",
                     ),
                 ],
             },

@@ -126,16 +126,18 @@ class LiveJob(_Attempts):
         ]
         constraints = [
             models.CheckConstraint(
-                condition=Q(nice__range=(-100, 100)), name="windlass_live_priority"
-            ),
-            models.CheckConstraint(
                 condition=Q(node__isnull=True, started_at__isnull=True)
                 | Q(node__isnull=False, started_at__isnull=False, hold=""),
                 name="windlass_live_one_state",
             ),
             models.CheckConstraint(
-                condition=Q(attempts__gte=0, claim__gte=0, max_attempts__gte=1),
-                name="windlass_live_budget",
+                condition=Q(
+                    nice__range=(-100, 100),
+                    attempts__gte=0,
+                    claim__gte=0,
+                    max_attempts__gte=1,
+                ),
+                name="windlass_live_ranges",
             ),
         ]
 
