@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,7 @@ from windlass import conf, db, tasks_api
 from windlass.db import NewJob
 from windlass.exceptions import RefusedTask
 from windlass.jobs import lifecycle, results
-from windlass.jobs.arguments import dump_call
+from windlass.jobs.arguments import dump_call, dump_value
 from windlass.jobs.ids import uuid7
 from windlass.jobs.results import JobResult
 from windlass.models.jobs import Job, parse_id
@@ -138,6 +137,11 @@ class WindlassBackend(BaseTaskBackend):
             return known[1]
         if not isinstance(task, tasks_api.Task):
             raise RefusedTask(f"{task!r} is not a task. Decorate it with @task.")
+        if task.backend != self.alias:
+            raise RefusedTask(
+                f"{task.module_path} belongs to the backend {task.backend!r}, not to "
+                f"{self.alias!r}. Enqueue task.using(backend={self.alias!r})."
+            )
         self.validate_task(task)
         call = self._call(task)
         # A task is immutable, so it stays valid; its metadata is a dict, and may not.
@@ -161,7 +165,7 @@ class WindlassBackend(BaseTaskBackend):
             "",
             getattr(task, "max_attempts", None) or self.configuration.max_attempts,
             task.run_after,
-            None if metadata is None else json.dumps(metadata),
+            None if metadata is None else dump_value(metadata, "metadata"),
             None if on_lost is None else json.dumps({"on_lost": on_lost}),
         )
 

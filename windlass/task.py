@@ -86,7 +86,7 @@ class Task(tasks_api.Task):
         )
 
     def enqueue_on_commit(self, /, *args: Any, **kwargs: Any) -> None:
-        """Enqueue when the queue database's transaction commits; see ``windlass.api``."""
+        """Enqueue when the queue database's transaction commits: see windlass.api."""
         self.get_backend().enqueue_on_commit(self, args, kwargs)
 
     def __reduce__(self) -> Any:

@@ -13,9 +13,11 @@ FULL``); grouping makes that nearly as fast as not.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, tzinfo
+from operator import attrgetter
 from typing import Any
 
 from django.utils import timezone
@@ -55,6 +57,9 @@ FINISH = f"""
       FROM windlass_live WHERE id = ? AND claim = ? AND node = ?
 """
 DELETE = "DELETE FROM windlass_live WHERE id = ? AND claim = ? AND node = ?"
+ENQUEUED_AT = CLAIMED_COLUMNS.index("enqueued_at")
+AVAILABLE_AT = CLAIMED_COLUMNS.index("available_at")
+_by_available_at = attrgetter("available_at")
 PUT_BACK = """
     UPDATE windlass_live SET node = NULL, started_at = NULL, available_at = ?,
            attempts = attempts - ?, crashes = crashes + ?,
@@ -107,58 +112,52 @@ class SQLite(Dialect):
     ) -> list[Claimed]:
         """Hold up to ``limit`` ready jobs for a node, lane by lane, oldest first."""
         now = self._text(timezone.now())
+        zone = self.connection.timezone
         taken: list[Claimed] = []
-        with self._writing() as run:
+        with self._writing() as raw:
             for lane in lanes:
                 where = (backend_alias, lane.queue_name, lane.nice, now)
-                rows = run(CLAIM, (node, now, *where, limit - len(taken))).fetchall()
-                jobs = [self._from_row(row) for row in rows]
-                taken += sorted(jobs, key=lambda job: job.available_at)
+                values = (node, now, *where, limit - len(taken))
+                rows = raw.execute(CLAIM, values).fetchall()
+                jobs = [self._from_row(row, zone) for row in rows]
+                taken += sorted(jobs, key=_by_available_at)
                 if len(taken) >= limit:
                     break
         return taken
 
-    def _from_row(self, row: Sequence[Any]) -> Claimed:
-        job = Claimed._make(row)
-        return job._replace(
-            id=_dashed(job.id),
-            enqueued_at=self._time(job.enqueued_at),
-            available_at=self._time(job.available_at),
+    def _from_row(self, row: Sequence[Any], zone: tzinfo | None) -> Claimed:
+        id, enqueued_at, available_at = row[0], row[ENQUEUED_AT], row[AVAILABLE_AT]
+        return Claimed(
+            f"{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}",
+            *row[1:ENQUEUED_AT],
+            _time(enqueued_at, zone),
+            _time(available_at, zone),
+            *row[AVAILABLE_AT + 1 :],
         )
 
     # The end of a claim
 
     def finish(self, node: int, ends: Sequence[Ended]) -> set[str]:
         """Move held jobs to the ended table; give back the ids whose claim held."""
-        with self._writing() as run:
-            moved = {end.id for end in ends if self._finish_one(run, node, end)}
-        if len(moved) < len(ends):
-            moved |= self._recorded(node, [e for e in ends if e.id not in moved])
-        return moved
-
-    def _finish_one(self, run: Any, node: int, end: Ended) -> bool:
-        fence = (end.id.replace("-", ""), end.claim, node)
-        cursor = run(
-            FINISH,
-            (
-                *(end.attempt_back, end.crashed, end.state, end.reason),
-                self._text(self.moment(end.started_at)),
-                self._text(self.moment(end.finished_at)),
-                *(end.return_value, end.history, *fence),
-            ),
-        )
-        return cursor.rowcount == 1 and run(DELETE, fence).rowcount == 1
+        zone = self.connection.timezone
+        rows = [(*_end(end, zone), node) for end in ends]
+        with self._writing() as raw:
+            moved = raw.executemany(FINISH, rows).rowcount
+            raw.executemany(DELETE, [row[-3:] for row in rows])
+        if moved == len(ends):
+            return {end.id for end in ends}
+        return self._recorded(node, ends)
 
     def put_back(self, node: int, returns: Sequence[Returned]) -> set[str]:
         """Return held jobs to waiting; give back the ids whose claim held."""
-        now = timezone.now().timestamp()
+        now, zone = time.time(), self.connection.timezone
         moved = set()
-        with self._writing() as run:
+        with self._writing() as raw:
             for back in returns:
-                due = self._text(self.moment(now + back.delay))
+                due = _epoch_text(now + back.delay, zone)
                 fence = (back.id.replace("-", ""), back.claim, node)
                 change = (due, back.attempt_back, back.crashed, back.history)
-                if run(PUT_BACK, (*change, *fence)).fetchall():
+                if raw.execute(PUT_BACK, (*change, *fence)).fetchall():
                     moved.add(back.id)
         return moved
 
@@ -177,21 +176,23 @@ class SQLite(Dialect):
             try:
                 yield
             except BaseException:
-                raw.execute("ROLLBACK")
+                # A full disk, for one, has rolled back already.
+                if raw.in_transaction:
+                    raw.execute("ROLLBACK")
                 raise
             raw.execute("COMMIT")
 
     @contextmanager
     def _writing(self) -> Iterator[Any]:
-        """Give a function that runs SQL with ``?`` marks inside one transaction."""
+        """Give the driver's connection, inside one transaction."""
         self.connection.ensure_connection()
         raw = self._own() if self.owned else self.connection.connection
         if raw.in_transaction:
             with self.connection.wrap_database_errors:
-                yield raw.execute
+                yield raw
         else:
             with self.transaction(), self.connection.wrap_database_errors:
-                yield raw.execute
+                yield raw
 
     def _own(self) -> sqlite3.Connection:
         self.connection.ensure_connection()
@@ -221,13 +222,24 @@ class SQLite(Dialect):
             moment = moment.astimezone(zone).replace(tzinfo=None)
         return moment.isoformat(" ")
 
-    def _time(self, moment: Any) -> datetime:
-        # Django's connections parse by the declared type; others give text.
-        if isinstance(moment, str):
-            moment = datetime.fromisoformat(moment)
-        zone = self.connection.timezone
-        return moment if zone is None else moment.replace(tzinfo=zone)
+
+def _time(moment: Any, zone: tzinfo | None) -> datetime:
+    # Django's connections parse by the declared type; others give text.
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    return moment if zone is None else moment.replace(tzinfo=zone)
 
 
-def _dashed(hex: str) -> str:
-    return f"{hex[:8]}-{hex[8:12]}-{hex[12:16]}-{hex[16:20]}-{hex[20:]}"
+def _end(end: Ended, zone: tzinfo | None) -> tuple[Any, ...]:
+    return (
+        *(end.attempt_back, end.crashed, end.state, end.reason),
+        _epoch_text(end.started_at, zone),
+        _epoch_text(end.finished_at, zone),
+        *(end.return_value, end.history, end.id.replace("-", ""), end.claim),
+    )
+
+
+def _epoch_text(seconds: float, zone: tzinfo | None) -> str:
+    # Without a zone (USE_TZ = False), Django has set the process to the project's.
+    moment = datetime.fromtimestamp(seconds, zone)
+    return moment.replace(tzinfo=None).isoformat(" ")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
 from traceback import format_exception
@@ -58,6 +58,12 @@ class Executor:
     backend: type
     backoff: Backoff = None
     clock: Callable[[], float] = time.time
+    use_tz: bool = field(default_factory=lambda: settings.USE_TZ)
+
+    def moment(self, seconds: float) -> datetime:
+        """A moment given in seconds since the epoch, as this project writes times."""
+        aware = datetime.fromtimestamp(seconds, UTC)
+        return aware if self.use_tz else timezone.make_naive(aware)
 
     def context(self, job: Claimed, result: JobResult) -> JobContext:
         """What a task that takes its context is given."""
@@ -131,9 +137,7 @@ def _start(
         job.queue_name,
         -job.nice,
     )
-    moment = datetime.fromtimestamp(started, UTC)
-    if not settings.USE_TZ:
-        moment = timezone.make_naive(moment)
+    moment = executor.moment(started)
     result = results.of_claimed(job, called, executor.node, moment)
     if heard(task_started):
         _tell(task_started, result, executor)
@@ -158,7 +162,8 @@ def _succeeded(
 ) -> Outcome:
     ended = executor.clock()
     put(result, "_return_value", value)
-    _close(result, TaskResultStatus.SUCCESSFUL, "succeeded", "", ended)
+    moment = executor.moment(ended)
+    _close(result, TaskResultStatus.SUCCESSFUL, "succeeded", "", moment)
     attempt = Attempt(job, executor.node, started, ended)
     return Outcome(lifecycle.complete(attempt, text), result)
 
@@ -172,6 +177,7 @@ def _failed(
     started: float,
 ) -> Outcome:
     attempt = Attempt(job, executor.node, started, executor.clock())
+    moment = executor.moment(attempt.ended)
     if isinstance(error, Snooze):
         put(result, "status", TaskResultStatus.READY)
         put(result, "state", "scheduled")
@@ -180,14 +186,14 @@ def _failed(
     cause = Reason.REFUSED if isinstance(error, RefusedTask) else Reason.ERROR
     if isinstance(error, Cancel):
         entry = describe(attempt, Reason.CANCELLED, error)
-        _close(result, TaskResultStatus.FAILED, "cancelled", "cancelled", attempt.ended)
+        _close(result, TaskResultStatus.FAILED, "cancelled", "cancelled", moment)
         move: Move = lifecycle.cancel_running(attempt, entry)
     else:
         entry = describe(attempt, cause, error)
         retry_in = _retry_in(attempt, task, result, error, executor.backoff)
         move = lifecycle.fail(attempt, entry, retry_in=retry_in)
         if retry_in is None:
-            _close(result, TaskResultStatus.FAILED, "failed", cause, attempt.ended)
+            _close(result, TaskResultStatus.FAILED, "failed", str(cause), moment)
         else:
             put(result, "status", TaskResultStatus.READY)
             put(result, "state", "scheduled")
@@ -213,17 +219,16 @@ def _retry_in(
 
 
 def _close(
-    result: JobResult, status: TaskResultStatus, state: str, reason: str, ended: float
+    result: JobResult,
+    status: TaskResultStatus,
+    state: str,
+    reason: str,
+    moment: datetime,
 ) -> None:
     put(result, "status", status)
     put(result, "state", state)
-    put(result, "reason", str(reason))
-    moment = datetime.fromtimestamp(ended, UTC)
-    put(
-        result,
-        "finished_at",
-        moment if settings.USE_TZ else timezone.make_naive(moment),
-    )
+    put(result, "reason", reason)
+    put(result, "finished_at", moment)
 
 
 def describe(

@@ -122,8 +122,13 @@ def of_new(
     result = make(task, job.id, list(args), called, enqueued_at)
     if job.metadata is not None:
         put(result, "metadata", json.loads(job.metadata))
-    if job.run_after is not None and job.run_after > enqueued_at:
-        put(result, "state", "scheduled")
+    if job.run_after is not None:
+        if job.run_after > enqueued_at:
+            put(result, "state", "scheduled")
+        else:
+            # A time that had passed is not stored: such a job was simply ready.
+            now = _copy_task(task, task.backend, task.queue_name, task.priority)
+            put(result, "task", now)
     return result
 
 
