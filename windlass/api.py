@@ -19,7 +19,6 @@ from django.db import transaction
 
 import windlass
 from windlass import conf, db
-from windlass.backend import WindlassBackend
 from windlass.db import Claimed, Dialect, Lane
 from windlass.exceptions import EnqueueError, StaleJob, UndiscardableError
 from windlass.jobs import execution, lifecycle, queues
@@ -28,6 +27,7 @@ from windlass.jobs.results import JobResult
 from windlass.models import EndedJob, Job, Node, State
 from windlass.models.jobs import parse_id
 from windlass.tasks_api import DEFAULT_TASK_BACKEND_ALIAS as DEFAULT
+from windlass.tasks_api import task_backends
 
 # A script beats no heart, so its node is trusted with its jobs for this long.
 SCRIPT_LEASE = timedelta(hours=1)
@@ -157,7 +157,7 @@ def execute_claimed_job(claimed: ClaimedJob) -> JobResult:
     executor = Executor(
         node=hold.node,
         database=options.database_alias,
-        backend=WindlassBackend,
+        backend=type(task_backends[hold.backend_alias]),
         backoff=options.backoff,
     )
     if job.id not in hold.unfinished:
@@ -205,8 +205,6 @@ def _register(dialect: Dialect, hold: _Hold) -> Node:
         kind=Node.Kind.WORKER,
         backend_alias=hold.backend_alias,
         name="script",
-        # Not the runtime's spelling, so that no neighbour judges it by its pid: a
-        # claim may outlive the process that made it, in a test for instance.
         host=socket.gethostname(),
         pid=os.getpid(),
         started_at=now,

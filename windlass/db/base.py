@@ -172,16 +172,24 @@ class Dialect:
         return moved | self._recorded(node, [e for e in ends if e.id not in moved])
 
     def _recorded(self, node: int, ends: Sequence[Ended]) -> set[str]:
-        # A commit whose answer was lost with its connection is told twice: a row
-        # that ended under this very claim is ours, not someone else's.
+        # A commit whose answer was lost with its connection is told twice: a row that
+        # ended under this very claim, so and then, is this end. A rescuer's differs.
         if not ends:
             return set()
-        claims = {(end.id, end.claim) for end in ends}
-        rows = EndedJob.objects.using(self.database).filter(
-            id__in=[end.id for end in ends], node=node
-        )
-        found = {(str(id), claim) for id, claim in rows.values_list("id", "claim")}
-        return {id for id, _claim in found & claims}
+        rows = EndedJob.objects.using(self.database).filter(node=node)
+        rows = rows.filter(id__in=[end.id for end in ends])
+        found = {
+            str(id): (columns, finished_at)
+            for id, finished_at, *columns in rows.values_list(
+                "id", "finished_at", "claim", "state", "reason"
+            )
+        }
+        return {end.id for end in ends if self._is_recorded(end, found.get(end.id))}
+
+    def _is_recorded(self, end: Ended, row: tuple[list[Any], datetime] | None) -> bool:
+        if row is None or row[0] != [end.claim, end.state, end.reason]:
+            return False
+        return abs(row[1] - self.moment(end.finished_at)) < timedelta(milliseconds=1)
 
     def put_back(self, node: int, returns: Sequence[Returned]) -> set[str]:
         """Return held jobs to waiting; give back the ids whose claim held."""

@@ -224,7 +224,7 @@ class PostgreSQL(Dialect):
         cursor.execute("SELECT statement_timestamp()")
         now = cursor.fetchone()[0]
         times = [now + STEP * place for place in range(len(jobs))]
-        with cursor.copy(COPY) as copy:
+        with self.connection.wrap_database_errors, cursor.copy(COPY) as copy:
             for start in range(0, len(jobs), COPY_CHUNK):
                 end = start + COPY_CHUNK
                 lines = map(_copy_line, jobs[start:end], times[start:end])
@@ -265,7 +265,8 @@ class PostgreSQL(Dialect):
         """Hold up to ``limit`` ready jobs for a node, lane by lane, oldest first."""
         queues = [lane.queue_name for lane in lanes]
         nices = [lane.nice for lane in lanes]
-        floors = [lane.floor or "-infinity" for lane in lanes]
+        # As text, because the driver takes no list of times and words.
+        floors = [str(lane.floor or "-infinity") for lane in lanes]
         rows = self._all(
             CLAIM, (queues, nices, floors, backend_alias, limit, limit, node)
         )
@@ -295,14 +296,16 @@ class PostgreSQL(Dialect):
 
     def _all(self, sql: str, values: Sequence[Any]) -> list[Any]:
         if self.owned and _psycopg3():
-            return self._own().execute(sql, values, prepare=True).fetchall()
+            with self.connection.wrap_database_errors:
+                return self._own().execute(sql, values, prepare=True).fetchall()
         with self.connection.cursor() as cursor:
             cursor.execute(sql, values)
             return cursor.fetchall()
 
     def _count(self, sql: str, values: Sequence[Any]) -> int:
         if self.owned and _psycopg3():
-            return self._own().execute(sql, values, prepare=True).rowcount
+            with self.connection.wrap_database_errors:
+                return self._own().execute(sql, values, prepare=True).rowcount
         with self.connection.cursor() as cursor:
             cursor.execute(sql, values)
             return cursor.rowcount

@@ -106,7 +106,7 @@ def prune(db: Dialect, *, before: datetime, states: Sequence[str], limit: int) -
     ended = EndedJob.objects.using(db.database)
     oldest = ended.filter(finished_at__lt=before, state__in=states)
     ids = list(oldest.order_by("finished_at").values_list("id", flat=True)[:limit])
-    return int(ended.filter(id__in=ids)._raw_delete(db.database))
+    return ended.filter(id__in=ids)._raw_delete(db.database) or 0
 
 
 def annotate(db: Dialect, node: int, job: Claimed, **columns: Any) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, tzinfo
 from operator import attrgetter
 from typing import Any
@@ -166,21 +166,10 @@ class SQLite(Dialect):
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Group several operations of an owned connection into one commit."""
-        if not self.owned:
-            with super().transaction():
-                yield
-            return
-        raw = self._own()
-        with self.connection.wrap_database_errors:
-            raw.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                # A full disk, for one, has rolled back already.
-                if raw.in_transaction:
-                    raw.execute("ROLLBACK")
-                raise
-            raw.execute("COMMIT")
+        if self.owned:
+            self._own()
+        with super().transaction():
+            yield
 
     @contextmanager
     def _writing(self) -> Iterator[Any]:
@@ -196,21 +185,23 @@ class SQLite(Dialect):
 
     def _own(self) -> sqlite3.Connection:
         self.connection.ensure_connection()
-        raw = self.connection.connection
+        raw: sqlite3.Connection = self.connection.connection
         if raw is not self._raw:
-            for pragma in (
-                *("busy_timeout = 20000", "journal_mode = WAL"),
-                *("synchronous = FULL",),
-            ):
-                raw.execute(f"PRAGMA {pragma}")
-            self._raw, self._version = raw, None
+            with self.connection.wrap_database_errors:
+                raw.execute("PRAGMA busy_timeout = 20000")
+                raw.execute("PRAGMA synchronous = FULL")
+            # Changing the mode needs the file for itself; another time will do.
+            with suppress(sqlite3.OperationalError):
+                raw.execute("PRAGMA journal_mode = WAL")
+                self._raw, self._version = raw, None
         return raw
 
     # Wake-ups
 
     def changed(self) -> bool:
         """Whether another connection has changed the file since the last call."""
-        (version,) = self._own().execute("PRAGMA data_version").fetchone()
+        with self.connection.wrap_database_errors:
+            (version,) = self._own().execute("PRAGMA data_version").fetchone()
         before, self._version = self._version, version
         return before != version
 
