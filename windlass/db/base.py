@@ -232,6 +232,10 @@ class Dialect:
             history=_load(end.history) or row.history,
         )
 
+    def is_conflict(self, error: BaseException) -> bool:
+        """Whether an error means "someone was faster, try again", not "I am away"."""
+        return False
+
     # Time
 
     def now(self) -> datetime:

@@ -151,6 +151,8 @@ class MySQL(Dialect):
         return moved
 
     def _fenced(self, cursor: Any, node: int, ends: Sequence[Ended]) -> list[Ended]:
+        if not ends:
+            return []
         keys = [self._key(end.id) for end in ends]
         cursor.execute(FENCED.format(ids=_marks(keys)), (*keys, node))
         claims = {(str(uuid.UUID(str(key))), claim) for key, claim in cursor.fetchall()}
@@ -186,6 +188,10 @@ class MySQL(Dialect):
             self.connection.cursor() as cursor,
         ):
             yield cursor
+
+    def is_conflict(self, error: BaseException) -> bool:
+        """Whether this is a deadlock or a lock that took too long."""
+        return bool(error.args) and error.args[0] in {1205, 1213}
 
     def now(self) -> datetime:
         """The moment by the server's clock, which decides when jobs are due."""

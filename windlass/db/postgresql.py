@@ -322,6 +322,10 @@ class PostgreSQL(Dialect):
             self._raw, self._cursor = raw, psycopg.Cursor(raw)
         return self._cursor
 
+    def is_conflict(self, error: BaseException) -> bool:
+        """Whether this is a deadlock or a serialization failure."""
+        return getattr(error.__cause__, "sqlstate", None) in {"40001", "40P01"}
+
     # Wake-ups
 
     def listen(self, backend_alias: str) -> None:

@@ -7,15 +7,17 @@ by database only in how it says "now" and how it types a NULL.
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.utils import timezone
 
 NOW = {
     "postgresql": "statement_timestamp()",
     # SQLite's clock shows milliseconds; what is due within this one is due.
     "sqlite": "strftime('%Y-%m-%d %H:%M:%f999', 'now'{local})",
-    "mysql": "{utc}",
+    "mysql": "{server}",
 }
 # Room on each page for the claim's new row version keeps every claim heap-only; the
 # vacuum settings keep a table that turns over in seconds at its working size.
@@ -39,11 +41,27 @@ TROUBLED = """
 TROUBLED_WITHOUT_CONDITION = """
     CREATE INDEX windlass_ended_troubled ON windlass_ended (state, finished_at)
 """
+# Elsewhere names are equal when they are the same characters. The collations that
+# MariaDB and MySQL choose would also equate case, accents, and all emoji.
+EXACT_NAMES = """
+    ALTER TABLE {table}
+      MODIFY backend_alias varchar(64) CHARACTER SET utf8mb4 COLLATE {collation}
+        NOT NULL,
+      MODIFY queue_name varchar(255) CHARACTER SET utf8mb4 COLLATE {collation}
+        NOT NULL,
+      MODIFY task_path varchar(500) CHARACTER SET utf8mb4 COLLATE {collation}
+        NOT NULL
+"""
 
 
 def create(schema_editor: Any) -> None:
     """Create the view, the extra index and the storage parameters."""
     vendor = schema_editor.connection.vendor
+    if vendor == "mysql":
+        is_mariadb = schema_editor.connection.mysql_is_mariadb
+        collation = "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
+        for table in ("windlass_live", "windlass_ended"):
+            schema_editor.execute(EXACT_NAMES.format(table=table, collation=collation))
     schema_editor.execute(_job_view(vendor), params=None)
     if vendor == "mysql":
         schema_editor.execute(TROUBLED_WITHOUT_CONDITION)
@@ -63,7 +81,7 @@ def _job_view(vendor: str) -> str:
     null = {"postgresql": "NULL::{}", "mysql": "NULL", "sqlite": "NULL"}[vendor]
     now = NOW[vendor].format(
         local="" if settings.USE_TZ else ", 'localtime'",
-        utc="UTC_TIMESTAMP(6)" if settings.USE_TZ else "NOW(6)",
+        server="UTC_TIMESTAMP(6)" if settings.USE_TZ else _local_time_in_mysql(),
     )
     shared = (
         "backend_alias, queue_name, -nice AS priority, args, kwargs,"
@@ -85,3 +103,13 @@ def _job_view(vendor: str) -> str:
            return_value, {rest}
       FROM windlass_ended
     """
+
+
+def _local_time_in_mysql() -> str:
+    # The session's own zone is the server's. Without the server's tables of zones,
+    # today's offset has to do: states then show an hour off in the other season.
+    offset = datetime.now(timezone.get_default_timezone()).utcoffset() or timedelta()
+    return (
+        f"COALESCE(CONVERT_TZ(UTC_TIMESTAMP(6), '+00:00', '{settings.TIME_ZONE}'),"
+        f" UTC_TIMESTAMP(6) + INTERVAL {int(offset.total_seconds())} SECOND)"
+    )

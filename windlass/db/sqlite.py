@@ -196,6 +196,10 @@ class SQLite(Dialect):
                 self._raw, self._version = raw, None
         return raw
 
+    def is_conflict(self, error: BaseException) -> bool:
+        """Whether another connection held the file for longer than we wait."""
+        return "locked" in str(error)
+
     # Wake-ups
 
     def changed(self) -> bool:

@@ -58,6 +58,8 @@ class Executor:
     backend: type
     backoff: Backoff = None
     clock: Callable[[], float] = time.time
+    # Told just before the first line of the task: from here on it has started.
+    begin: Callable[[Claimed], object] = lambda job: None
     use_tz: bool = field(default_factory=lambda: settings.USE_TZ)
 
     def moment(self, seconds: float) -> datetime:
@@ -88,7 +90,10 @@ def run(job: Claimed, executor: Executor) -> Outcome:
         if task is None:
             task = results.resolve(job.task_path)
         args = _arguments(job, task, result, executor)
-        value = task.call(*args, **result.kwargs)
+        # Only what nobody can put on an event loop goes the long way round.
+        call = task.call if is_async(job) else task.func
+        executor.begin(job)
+        value = call(*args, **result.kwargs)
         text = dump_result(value)
     except BaseException as error:
         return _failed(job, task, result, error, executor, started)
@@ -100,8 +105,10 @@ async def arun(job: Claimed, executor: Executor) -> Outcome:
     started = executor.clock()
     task, result = _start(job, executor, started)
     try:
-        assert task is not None
+        if task is None:
+            task = results.resolve(job.task_path)
         args = _arguments(job, task, result, executor)
+        executor.begin(job)
         value = await task.func(*args, **result.kwargs)
         text = dump_result(value)
     except BaseException as error:
@@ -111,12 +118,15 @@ async def arun(job: Claimed, executor: Executor) -> Outcome:
 
 def is_async(job: Claimed) -> bool:
     """Whether a job's task is a coroutine function; False if it cannot be resolved."""
-    task = _tasks.get(job.task_path) or _find(job.task_path)
-    return task is not None and iscoroutinefunction(task.func)
+    if job.task_path not in _tasks:
+        _find(job.task_path)
+    return job.task_path in _coroutines
 
 
-# Tasks by path. A path that could not be resolved is tried again each time.
+# Tasks by path, and the paths of coroutine functions. A path that could not be
+# resolved is tried again each time.
 _tasks: dict[str, Task] = {}
+_coroutines: set[str] = set()
 
 
 def _find(path: str) -> Task | None:
@@ -124,6 +134,8 @@ def _find(path: str) -> Task | None:
         task = _tasks[path] = results.resolve(path)
     except RefusedTask:
         return None
+    if iscoroutinefunction(task.func):
+        _coroutines.add(path)
     return task
 
 

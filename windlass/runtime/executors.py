@@ -34,14 +34,19 @@ class Running:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.jobs: dict[str, tuple[Claimed, float, int]] = {}
-        self.last_start = time.monotonic()
+        # When a thread last became free for another job.
+        self.last_end = time.monotonic()
 
-    def begin(self, job: Claimed) -> int:
+    def begin(self, job: Claimed) -> None:
+        """Note that the next line is the task's first."""
         now = time.time()
-        slot = self.ledger.start(job, now)
-        self.jobs[job.id] = (job, now, slot)
-        self.last_start = time.monotonic()
-        return slot
+        self.jobs[job.id] = (job, now, self.ledger.start(job, now))
+
+    def end(self, job: Claimed) -> int | None:
+        """Note that the task has ended; give back the slot to clear, if it began."""
+        self.last_end = time.monotonic()
+        began = self.jobs.pop(job.id, None)
+        return None if began is None else began[2]
 
 
 class Threads:
@@ -81,10 +86,8 @@ class Threads:
     def _work(self) -> None:
         executor, running, deliver = self.executor, self.running, self.deliver
         while (job := self._next()) is not None:
-            slot = running.begin(job)
             outcome = execution.run(job, executor)
-            del running.jobs[job.id]
-            deliver(Report(job, outcome.move, outcome, slot))
+            deliver(Report(job, outcome.move, outcome, running.end(job)))
             tidy_connections()
         connections.close_all()
 
@@ -176,9 +179,8 @@ class EventLoop:
             self._fill()
 
     async def _work(self, job: Claimed) -> None:
-        slot = self.running.begin(job)
         outcome = await execution.arun(job, self.executor)
-        del self.running.jobs[job.id]
+        slot = self.running.end(job)
         self.deliver(Report(job, outcome.move, outcome, slot, is_async=True))
 
     async def _tidy_now_and_then(self) -> None:

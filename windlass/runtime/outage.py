@@ -20,6 +20,8 @@ logger = logging.getLogger("windlass")
 
 LOST = (OperationalError, InterfaceError)
 FIRST, CEILING = 0.1, 5.0
+# Lost this often in a row, a race for a lock is an outage too.
+MOST_CONFLICTS = 10
 
 
 class Outage:
@@ -29,9 +31,13 @@ class Outage:
         self.who, self.db = who, db
         self.since: float | None = None
         self._failures = 0
+        self._conflicts = 0
 
     def began(self, error: BaseException) -> float:
         """Note a failure and drop the connection; give back seconds to wait."""
+        if self._conflicts < MOST_CONFLICTS and self.db.is_conflict(error):
+            self._conflicts += 1
+            return random.uniform(0, 0.02) * self._conflicts
         if self.since is None:
             self.since = time.monotonic()
             logger.warning(
@@ -47,6 +53,7 @@ class Outage:
 
     def ended(self) -> None:
         """Note that the database answers."""
+        self._conflicts = 0
         if self.since is not None:
             seconds = time.monotonic() - self.since
             logger.warning(

@@ -1,10 +1,9 @@
 """
 Recovering what a dead node held, whoever found it dead.
 
-First the node's row goes, so that at most one rescuer wins and the node itself, if
-it still lives, learns that it lost its work. Then its jobs are rescued in batches.
-A rescuer that dies in between leaves jobs held by no registered node; the next
-sweep for those finishes the work.
+Any number of rescuers may work on one node at once, and any of them may die in the
+middle: every move is fenced by the claim it recovers, and what is left is found
+again, by the node's row or by the sweep for jobs held by no registered node.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from windlass import db
@@ -52,7 +51,7 @@ class Recovery:
         for node in here:
             if not identity.is_running(node.pid, node.process_started):
                 cause = ProcessExitError(f"{_who(node)} died while it ran this job.")
-                rescued += self._take_over(node, cause, Reason.CRASHED)
+                rescued += self._bury(node, cause)
         return rescued
 
     def child(self, pid: int, how: str) -> int:
@@ -61,7 +60,7 @@ class Recovery:
         for node in self.nodes.filter(host=identity.host(), pid=pid):
             if not identity.is_running(pid, node.process_started):
                 cause = ProcessExitError(f"{_who(node)} {how} while it ran this job.")
-                rescued += self._take_over(node, cause, Reason.CRASHED)
+                rescued += self._bury(node, cause)
         return rescued
 
     def silent_nodes(self) -> int:
@@ -77,7 +76,7 @@ class Recovery:
                 f"{_who(node)} stopped its heartbeat at {node.heartbeat_at}, over "
                 f"{threshold:g} s ago, while it held this job."
             )
-            rescued += self._take_over(node, cause, Reason.LOST, before=before)
+            rescued += self._outlaw(node, cause, before)
         return rescued
 
     def unregistered_holders(self) -> int:
@@ -94,16 +93,21 @@ class Recovery:
             rescued += self._rescue(node, cause, Reason.LOST)
         return rescued
 
-    def _take_over(
-        self, node: Node, cause: WindlassError, reason: str, **lease: Any
-    ) -> int:
-        row = self.nodes.filter(pk=node.pk)
-        if lease:
-            row = row.filter(heartbeat_at__lt=lease["before"])
-        if not row.delete()[0]:
+    def _bury(self, node: Node, cause: WindlassError) -> int:
+        """Recover a node that is dead for certain: its row goes last."""
+        # Two rescuers do no harm, because each move is fenced by its claim. One that
+        # dies here leaves the row, so the next one finds the rest.
+        rescued = self._rescue(node.pk, cause, Reason.CRASHED)
+        if self.nodes.filter(pk=node.pk).delete()[0]:
+            logger.warning("%s is gone; %s of its jobs were recovered.", node, rescued)
+        return rescued
+
+    def _outlaw(self, node: Node, cause: WindlassError, before: datetime) -> int:
+        """Recover a node that may only be silent: its row goes first, so it stops."""
+        if not self.nodes.filter(pk=node.pk, heartbeat_at__lt=before).delete()[0]:
             return 0
-        rescued = self._rescue(node.pk, cause, reason)
-        logger.warning("%s is gone; %s of its jobs were recovered.", node, rescued)
+        rescued = self._rescue(node.pk, cause, Reason.LOST)
+        logger.warning("%s is silent; %s of its jobs were recovered.", node, rescued)
         return rescued
 
     def _rescue(self, node: int, cause: WindlassError, reason: str) -> int:

@@ -21,7 +21,7 @@ from django.db import DatabaseError
 
 from windlass import db
 from windlass.conf import Options, WorkerOptions
-from windlass.db import Claimed
+from windlass.db import Claimed, rare
 from windlass.exceptions import ProcessExitError
 from windlass.jobs import execution, lifecycle
 from windlass.jobs.execution import Executor
@@ -117,6 +117,7 @@ class Worker:
                     self._turn()
                     self.outage.ended()
                 except LOST as error:
+                    self._claim_in_doubt = True
                     self._wait_or_stop(self.outage.began(error))
             self._finish()
         finally:
@@ -126,9 +127,16 @@ class Worker:
     def _build(self) -> None:
         node, options, worker = self.lease.node, self.options, self.worker
         backend = type(task_backends[options.alias])
-        executor = Executor(node, options.database_alias, backend, options.backoff)
         slots = 4 * BOUND + worker.threads + 2 * worker.async_concurrency
-        self.executor, self.ledger = executor, Ledger(node, slots=slots)
+        self.ledger = Ledger(node, slots=slots)
+        self.running = Running(self.ledger)
+        self.executor = executor = Executor(
+            node,
+            options.database_alias,
+            backend,
+            options.backoff,
+            begin=self.running.begin,
+        )
         self.claimer = Claimer(self.db, node, options.alias, worker)
         self.flusher = Flusher(
             db.dialect(options.database_alias, owned=True),
@@ -136,13 +144,15 @@ class Worker:
             self.ledger,
             settled=self._settled,
         )
-        self.running = Running(self.ledger)
         self.threads = Threads(
             executor, self.running, self._deliver, count=worker.threads
         )
         self.loop: EventLoop | None = None
-        self._soon_until = 0.0
+        self._soon_until = self._handed_out_at = self._poll_at = 0.0
         self._unwritten: list[Report] = []
+        # The claims this process knows of, and whether the database may know more.
+        self.holds: set[tuple[str, int]] = set()
+        self._claim_in_doubt = False
         self.flusher.start(flush=not self.db.single_writer)
         self.threads.start()
         self.lease.start()
@@ -150,6 +160,8 @@ class Worker:
     def _turn(self) -> None:
         """Write, if that is this thread's part; claim; then wait for a reason."""
         self.attention.clear()
+        if self._claim_in_doubt:
+            self._release_unknown_claims()
         room = self.claimer.room()
         if self.budget is not None:
             room = self.budget.reserve(room)
@@ -214,9 +226,18 @@ class Worker:
             return self._claim(room)
         return []
 
-    _poll_at = 0.0
+    def _release_unknown_claims(self) -> None:
+        # A claim whose answer was lost may have been committed. Nobody else would
+        # ever give those jobs back, because this node lives.
+        node = self.executor.node
+        held = rare.held_by(self.db, node, limit=4 * BOUND)
+        unknown = [job for job in held if (job.id, job.claim) not in self.holds]
+        lifecycle.record(self.db, node, [lifecycle.release(job) for job in unknown])
+        self._claim_in_doubt = False
 
     def _hand_out(self, jobs: Sequence[Claimed]) -> None:
+        self.holds.update([(job.id, job.claim) for job in jobs])
+        self._handed_out_at = time.monotonic()
         asyncs = [job for job in jobs if execution.is_async(job)]
         if asyncs:
             if self.loop is None:
@@ -240,6 +261,7 @@ class Worker:
 
     def _settled(self, reports: Sequence[Report]) -> None:
         seconds, ran, asyncs = 0.0, 0, 0
+        self.holds.difference_update([(r.job.id, r.job.claim) for r in reports])
         for report in reports:
             if report.is_async:
                 asyncs += 1
@@ -255,7 +277,7 @@ class Worker:
         self.attention.set()
 
     def _hand_back_if_stuck(self) -> None:
-        waited = time.monotonic() - self.running.last_start
+        waited = time.monotonic() - max(self.running.last_end, self._handed_out_at)
         if waited > STUCK:
             self._hand_back()
 
@@ -301,7 +323,10 @@ class Worker:
         self._last_writes()
         if self.loop is not None:
             self.loop.stop()
-        if not self.claimer.in_hand:
+        if self.claimer.in_hand:
+            # What the database did not take is recovered with the ledger's help.
+            self.exit_code = 1
+        else:
             self.ledger.remove()
             self.lease.stop()
 
