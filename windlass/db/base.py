@@ -105,7 +105,7 @@ class Dialect:
     # Claim
 
     def lanes(self, backend_alias: str) -> list[tuple[str, int]]:
-        """Each (queue, negated priority) that has rows, at the cost of one seek each."""
+        """Each (queue, negated priority) that has rows, for one seek each."""
         rows = LiveJob.objects.using(self.database).filter(backend_alias=backend_alias)
         rows = rows.order_by("queue_name", "nice").values_list("queue_name", "nice")
         found: list[tuple[str, int]] = []
@@ -261,7 +261,7 @@ class Dialect:
         return []
 
     def changed(self) -> bool:
-        """Whether the database may have changed since the last call, if cheap to say."""
+        """Whether anything may have changed since the last call, if cheap to say."""
         return True
 
 

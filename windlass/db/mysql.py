@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from windlass.db.base import STEP, Dialect
@@ -44,12 +45,14 @@ LOCK = f"""
        AND available_at <= {{now}} AND node IS NULL
      ORDER BY available_at LIMIT %s FOR UPDATE SKIP LOCKED
 """
+# A small table's plan would be to read all of it, locking what others work on.
 HOLD = """
-    UPDATE windlass_live SET node = %s, started_at = {now},
+    UPDATE windlass_live FORCE INDEX (PRIMARY) SET node = %s, started_at = {now},
            attempts = attempts + 1, claim = claim + 1 WHERE id IN ({ids})
 """
 FENCED = """
-    SELECT id, claim FROM windlass_live WHERE id IN ({ids}) AND node = %s FOR UPDATE
+    SELECT id, claim FROM windlass_live FORCE INDEX (PRIMARY)
+     WHERE id IN ({ids}) AND node = %s FOR UPDATE
 """
 # The rows are locked and their claims compared before, so the key alone says which.
 FINISH = f"""
@@ -67,7 +70,9 @@ FINISH = f"""
         attempt_back INT PATH '$[7]', crashed INT PATH '$[8]')) input
       STRAIGHT_JOIN windlass_live live ON live.id = input.id
 """
-DELETE = "DELETE FROM windlass_live WHERE id IN ({ids})"
+DELETE = """
+    DELETE live FROM windlass_live live FORCE INDEX (PRIMARY) WHERE live.id IN ({ids})
+"""
 PUT_BACK = """
     UPDATE windlass_live SET node = NULL, started_at = NULL,
            available_at = {now} + INTERVAL %s MICROSECOND,
@@ -75,6 +80,26 @@ PUT_BACK = """
            history = COALESCE(%s, history)
      WHERE id = %s AND claim = %s AND node = %s
 """
+
+
+DEADLOCK = 1213
+TRIES = 10
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _again(operation: F) -> F:
+    # InnoDB ends a deadlock by undoing one transaction, which is then to be repeated.
+    @wraps(operation)
+    def repeat(self: MySQL, *args: Any) -> Any:
+        for _try in range(TRIES):
+            try:
+                return operation(self, *args)
+            except OperationalError as error:
+                if error.args[0] != DEADLOCK or self.connection.in_atomic_block:
+                    raise
+        return operation(self, *args)
+
+    return cast(F, repeat)
 
 
 class MySQL(Dialect):
@@ -104,6 +129,7 @@ class MySQL(Dialect):
 
     # Claim
 
+    @_again
     def claim(
         self, node: int, backend_alias: str, lanes: Sequence[Lane], limit: int
     ) -> list[Claimed]:
@@ -137,6 +163,7 @@ class MySQL(Dialect):
 
     # The end of a claim
 
+    @_again
     def finish(self, node: int, ends: Sequence[Ended]) -> set[str]:
         """Move held jobs to the ended table; give back the ids whose claim held."""
         with self._writing() as cursor:
@@ -166,6 +193,7 @@ class MySQL(Dialect):
             *(end.return_value, end.history, end.attempt_back, end.crashed),
         ]
 
+    @_again
     def put_back(self, node: int, returns: Sequence[Returned]) -> set[str]:
         """Return held jobs to waiting; give back the ids whose claim held."""
         moved = set()

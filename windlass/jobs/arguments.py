@@ -10,7 +10,9 @@ what only some parsers can read back, because it is nested hundreds of levels de
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from windlass.exceptions import InvalidArguments
@@ -19,6 +21,7 @@ from windlass.tasks_api import normalize_json
 encode = json.JSONEncoder(allow_nan=False).encode
 # SQLite reads 1,000 levels, Python as many as its stack has left.
 MAX_DEPTH = 500
+LARGE_FLOAT = re.compile(r'"(?:[^"\\]|\\.)*"|(-?[0-9.]+e\+[0-9]+)')
 ADVICE = "Pass something that JSON can hold: for a model instance, its primary key."
 
 
@@ -29,7 +32,7 @@ def dump_call(
     if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
         raise InvalidArguments(
             f"{task_path} cannot be enqueued: its arguments must be a list and a dict, "
-            f"not {args!r} and {kwargs!r}."
+            f"not of type {type(args).__name__} and {type(kwargs).__name__}."
         )
     try:
         return _dump(args), _dump(kwargs) if kwargs else "{}"
@@ -78,7 +81,13 @@ def _dump(value: Any) -> str:
         _check_text(json.loads(text))
     if text.count("[") + text.count("{") > MAX_DEPTH:
         _check_depth(json.loads(text))
-    return text
+    return LARGE_FLOAT.sub(_with_fraction, text) if "e+" in text else text
+
+
+def _with_fraction(found: re.Match[str]) -> str:
+    # PostgreSQL would write 1e+16 as a whole number, which is then read as an int,
+    # and may not even equal the float; a fraction it keeps.
+    return f"{Decimal(found[1]):f}.0" if found[1] else found[0]
 
 
 def _check_text(value: Any) -> None:

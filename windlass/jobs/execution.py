@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
-from traceback import format_exception
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -23,7 +22,7 @@ from django.utils import timezone
 
 from windlass.db import Claimed
 from windlass.exceptions import RefusedTask
-from windlass.jobs import lifecycle, results
+from windlass.jobs import attempts, lifecycle, results
 from windlass.jobs.arguments import dump_result
 from windlass.jobs.context import JobContext
 from windlass.jobs.lifecycle import Attempt, Move
@@ -36,7 +35,7 @@ from windlass.jobs.retries import (
     delay_after,
     may_retry,
 )
-from windlass.models.jobs import Reason, worker_id
+from windlass.models.jobs import Reason
 from windlass.signals import heard, job_cancelled, job_retried, job_snoozed
 from windlass.tasks_api import (
     Task,
@@ -197,11 +196,11 @@ def _failed(
         return Outcome(lifecycle.snooze(attempt, error.delay), result, error)
     cause = Reason.REFUSED if isinstance(error, RefusedTask) else Reason.ERROR
     if isinstance(error, Cancel):
-        entry = describe(attempt, Reason.CANCELLED, error)
+        entry = attempts.describe(attempt, Reason.CANCELLED, error)
         _close(result, TaskResultStatus.FAILED, "cancelled", "cancelled", moment)
         move: Move = lifecycle.cancel_running(attempt, entry)
     else:
-        entry = describe(attempt, cause, error)
+        entry = attempts.describe(attempt, cause, error)
         retry_in = _retry_in(attempt, task, result, error, executor.backoff)
         move = lifecycle.fail(attempt, entry, retry_in=retry_in)
         if retry_in is None:
@@ -241,44 +240,6 @@ def _close(
     put(result, "state", state)
     put(result, "reason", reason)
     put(result, "finished_at", moment)
-
-
-def describe(
-    attempt: Attempt, cause: str, error: BaseException, *, worker: str = ""
-) -> dict[str, Any]:
-    """What a job's history keeps of one attempt that ended badly."""
-    kind = type(error)
-    return {
-        "attempt": attempt.job.attempts,
-        "worker": worker or worker_id(attempt.node),
-        "started_at": _iso(attempt.started),
-        "ended_at": _iso(attempt.ended),
-        "cause": str(cause),
-        "error": _storable(f"{kind.__module__}.{kind.__qualname__}"),
-        "traceback": _storable(_traceback(error)),
-    }
-
-
-def _traceback(error: BaseException) -> str:
-    try:
-        return "".join(format_exception(error))
-    except BaseException as broken:
-        # A user's __str__ or __repr__ may raise; the job must still get its end.
-        return f"{type(error).__qualname__} (its text cannot be shown: {type(broken)})"
-
-
-def _storable(text: str) -> str:
-    # PostgreSQL's jsonb holds neither NUL nor half of a surrogate pair.
-    return (
-        text.replace("\0", "\N{SYMBOL FOR NULL}")
-        .encode("utf-8", "backslashreplace")
-        .decode()
-    )
-
-
-def _iso(seconds: float) -> str:
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return (moment if settings.USE_TZ else timezone.make_naive(moment)).isoformat()
 
 
 def announce(outcome: Outcome, executor: Executor) -> None:

@@ -21,7 +21,7 @@ logger = logging.getLogger("windlass")
 Backoff = float | timedelta | str | Callable[..., Any] | None
 
 
-class Control(Exception):  # noqa: N818 - it steers an attempt, it is not an error
+class Control(Exception):
     """What a task raises to say how its attempt ends."""
 
 
