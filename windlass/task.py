@@ -74,7 +74,7 @@ class Task(tasks_api.Task):
 
         ``run_after`` is an aware time, or a timedelta from now.
         """
-        said = {
+        said: dict[str, Any] = {
             "priority": priority,
             "queue_name": queue_name,
             "run_after": run_after,
@@ -87,7 +87,8 @@ class Task(tasks_api.Task):
 
     def enqueue_on_commit(self, /, *args: Any, **kwargs: Any) -> None:
         """Enqueue when the queue database's transaction commits: see windlass.api."""
-        self.get_backend().enqueue_on_commit(self, args, kwargs)
+        backend: Any = self.get_backend()
+        backend.enqueue_on_commit(self, args, kwargs)
 
     def __reduce__(self) -> Any:
         kwargs = {f.name: getattr(self, f.name) for f in fields(self)}
