@@ -230,7 +230,9 @@ class PostgreSQL(Dialect):
     def wait_for_notification(self, timeout: float) -> list[str]:
         """Wait for news of new jobs; give back the queues that have some."""
         raw = self.connection.connection
-        return [note.payload for note in raw.notifies(timeout=timeout, stop_after=1)]
+        with self.connection.wrap_database_errors:
+            notes = raw.notifies(timeout=timeout, stop_after=1)
+            return [note.payload for note in notes]
 
     def now(self) -> datetime:
         """The moment by the server's clock, which decides when jobs are due."""

@@ -2,7 +2,7 @@
 What Django's migrations cannot say: the ``Job`` view, and how tables are stored.
 
 Each function is called by one migration and belongs to it. The view's text differs
-by database only in how it says "now" and how it types a NULL.
+by database only in how it says "now" and how it names a type.
 """
 
 from __future__ import annotations
@@ -18,6 +18,13 @@ NOW = {
     # SQLite's clock shows milliseconds; what is due within this one is due.
     "sqlite": "strftime('%Y-%m-%d %H:%M:%f999', 'now'{local})",
     "mysql": "{server}",
+}
+# How each says a text, no time and no JSON of the very types that the columns have: of
+# two branches that differ nowhere, a page is read in order, each by its own index.
+TYPED = {
+    "postgresql": ("({})::varchar(16)", "NULL::timestamptz", "NULL::jsonb"),
+    "sqlite": ("CAST({} AS text)", "CAST(NULL AS numeric)", "CAST(NULL AS text)"),
+    "mysql": ("{}", "NULL", "NULL"),
 }
 # Room on each page for the claim's new row version keeps every claim heap-only; the
 # vacuum settings keep a table that turns over in seconds at its working size.
@@ -78,11 +85,15 @@ def drop(schema_editor: Any) -> None:
 
 
 def _job_view(vendor: str) -> str:
-    null = {"postgresql": "NULL::{}", "mysql": "NULL", "sqlite": "NULL"}[vendor]
+    text, no_time, no_value = TYPED[vendor]
     now = NOW[vendor].format(
         local="" if settings.USE_TZ else ", 'localtime'",
         server="UTC_TIMESTAMP(6)" if settings.USE_TZ else _local_time_in_mysql(),
     )
+    state = f"""CASE WHEN node IS NOT NULL THEN 'running'
+                WHEN hold <> '' THEN 'blocked'
+                WHEN available_at > {now} THEN 'scheduled'
+                ELSE 'ready' END"""
     shared = (
         "backend_alias, queue_name, -nice AS priority, args, kwargs,"
         " available_at AS run_after, enqueued_at, started_at"
@@ -90,17 +101,12 @@ def _job_view(vendor: str) -> str:
     rest = "attempts, max_attempts, crashes, node, metadata, progress, history"
     return f"""
     CREATE VIEW windlass_job AS
-    SELECT id, task_path,
-           CASE WHEN node IS NOT NULL THEN 'running'
-                WHEN hold <> '' THEN 'blocked'
-                WHEN available_at > {now} THEN 'scheduled'
-                ELSE 'ready' END AS state,
-           '' AS reason, {shared}, {null.format("timestamptz")} AS finished_at,
-           {null.format("jsonb")} AS return_value, {rest}
+    SELECT id, task_path, {text.format(state)} AS state, {text.format("''")} AS reason,
+           {shared}, {no_time} AS finished_at, {no_value} AS return_value, {rest}
       FROM windlass_live
     UNION ALL
-    SELECT id, task_path, state, reason, {shared}, finished_at,
-           return_value, {rest}
+    SELECT id, task_path, state, reason,
+           {shared}, finished_at, return_value, {rest}
       FROM windlass_ended
     """
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, total_ordering
 from typing import Any, NoReturn
 
 from django.utils.module_loading import import_string
@@ -45,6 +45,7 @@ PLAIN = frozenset({str, int, bool, type(None)})
 put = object.__setattr__
 
 
+@total_ordering
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JobResult(TaskResult):
     """The result of a job: Django's, with the job's own state beside it."""

@@ -235,6 +235,20 @@ class Job(models.Model):
     def __str__(self) -> str:
         return f"{self.name} {self.id} ({self.state})"
 
+    def save(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse: a job is enqueued and moved by verbs, not saved."""
+        raise TypeError(
+            f"Job {self.id} is a view and cannot be saved. Enqueue a task, or move "
+            "the job with the functions of windlass.api."
+        )
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse: see ``save``."""
+        raise TypeError(
+            f"Job {self.id} is a view and cannot be deleted. Discard or prune it "
+            "with the functions of windlass.api."
+        )
+
     @property
     def name(self) -> str:
         """The job's name: the dotted path of its task."""
@@ -256,20 +270,6 @@ class Job(models.Model):
     def errors(self) -> list[TaskError]:
         """The error of each attempt that ended with one, first to last."""
         return errors_of(self.history)
-
-    def save(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse: a job is enqueued and moved by verbs, not saved."""
-        raise TypeError(
-            f"Job {self.id} is a view and cannot be saved. Enqueue a task, or move "
-            "the job with the functions of windlass.api."
-        )
-
-    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse: see ``save``."""
-        raise TypeError(
-            f"Job {self.id} is a view and cannot be deleted. Discard or prune it "
-            "with the functions of windlass.api."
-        )
 
 
 def worker_id(node: int) -> str:

@@ -10,10 +10,10 @@ job is handed back.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from windlass.conf import WorkerOptions
-from windlass.db import Claimed, Dialect
+from windlass.db import Claimed, Dialect, rare
 from windlass.jobs import lifecycle
 from windlass.jobs.queues import Lanes
 
@@ -59,14 +59,16 @@ class Claimer:
     def _sync_in_hand(self) -> int:
         return self.claimed_sync - self.settled_sync
 
-    def room(self) -> int:
-        """How many jobs to claim now."""
+    def room(self, *, ahead: bool = True) -> int:
+        """How many jobs to claim now; not ``ahead``: only for threads that are free."""
         threads = self.options.threads
-        if self.seconds_per_job is None:
+        if not ahead:
+            target = threads
+        elif self.seconds_per_job is None:
             target = 2 * threads
         else:
-            ahead = AHEAD / max(self.seconds_per_job, 1e-6)
-            target = threads + min(BOUND, int(threads * ahead))
+            jobs_ahead = AHEAD / max(self.seconds_per_job, 1e-6)
+            target = threads + min(BOUND, int(threads * jobs_ahead))
         room = min(target, BOUND) - self._sync_in_hand
         if self.expect_async:
             in_loop = self.claimed_async - self.settled_async
@@ -87,6 +89,8 @@ class Claimer:
 
     def claim(self, limit: int) -> list[Claimed]:
         """Claim up to ``limit`` jobs; look for new lanes when that comes back short."""
+        if limit <= 0:
+            return []
         jobs = self._claim(limit)
         if len(jobs) < limit and self._look_for_lanes(short=True):
             jobs += self._claim(limit - len(jobs))
@@ -117,6 +121,18 @@ class Claimer:
             self._forget_at = now
             self.lanes.keep_only(found)
         return self.lanes.refresh(found)
+
+    def release_unknown(self, known: Collection[tuple[str, int]]) -> None:
+        """
+        Give back what this node holds and does not know of.
+
+        A claim whose answer was lost may have been committed. Nobody else would ever
+        give those jobs back, because this node lives.
+        """
+        held = rare.held_by(self.db, self.node, limit=10 * BOUND)
+        unknown = [job for job in held if (job.id, job.claim) not in known]
+        moves = [lifecycle.release(job) for job in unknown]
+        lifecycle.record(self.db, self.node, moves)
 
     def divide(self, jobs: Sequence[Claimed], asyncs: Sequence[Claimed]) -> None:
         """Count what was claimed for the threads and for the event loop."""

@@ -8,12 +8,11 @@ no harm, so every supervisor brings one.
 from __future__ import annotations
 
 import logging
-import threading
-import time
 
 from windlass import db
 from windlass.conf import Options
 from windlass.models import Node
+from windlass.runtime.flag import Flag
 from windlass.runtime.janitor import Janitor
 from windlass.runtime.node import Lease
 from windlass.runtime.service import serve
@@ -29,7 +28,7 @@ class Dispatcher:
     ) -> None:
         self.options, self.name = options, name
         self.db = db.dialect(options.database_alias)
-        self.told = threading.Event()
+        self.told = Flag()
         self.exit_code = 0
         self.lease = Lease(
             options,
@@ -60,14 +59,7 @@ class Dispatcher:
         """Serve until told to stop; give back the exit code."""
         if self.lease.register(wait=self.told.wait):
             self.lease.start()
-            serve([Janitor(self.options)], self.db, wait=self._wait)
+            serve([Janitor(self.options)], self.db, wait=self.told.wait)
             self.lease.stop()
         self.db.close()
         return self.exit_code
-
-    def _wait(self, seconds: float) -> bool:
-        # Event.wait in the main thread runs signal handlers only between its turns.
-        deadline = time.monotonic() + seconds
-        while not self.told.is_set() and (left := deadline - time.monotonic()) > 0:
-            self.told.wait(min(left, 1.0))
-        return self.told.is_set()

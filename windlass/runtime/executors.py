@@ -8,12 +8,14 @@ outcome goes to the flusher whatever happened. Task code cannot end these thread
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -21,9 +23,11 @@ from django.db import close_old_connections, connections, reset_queries
 
 from windlass.db import Claimed
 from windlass.jobs import execution
-from windlass.jobs.execution import Executor
-from windlass.runtime.flusher import Report
+from windlass.jobs.execution import Executor, Outcome
+from windlass.runtime.flusher import Report, broken
 from windlass.runtime.ledger import Ledger
+
+logger = logging.getLogger("windlass")
 
 Deliver = Callable[[Report], None]
 
@@ -34,8 +38,7 @@ class Running:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.jobs: dict[str, tuple[Claimed, float, int]] = {}
-        # When a thread last became free for another job.
-        self.last_end = time.monotonic()
+        self.interrupted: set[str] = set()
 
     def begin(self, job: Claimed) -> None:
         """Note that the next line is the task's first."""
@@ -44,9 +47,21 @@ class Running:
 
     def end(self, job: Claimed) -> int | None:
         """Note that the task has ended; give back the slot to clear, if it began."""
-        self.last_end = time.monotonic()
         began = self.jobs.pop(job.id, None)
         return None if began is None else began[2]
+
+    def interrupt(self) -> list[tuple[Claimed, float, int]]:
+        """Take the jobs from whatever runs them, so that nobody else reports them."""
+        taken = []
+        for id in list(self.jobs):
+            # Said first: the thread looks here only if it finds its job taken.
+            self.interrupted.add(id)
+            began = self.jobs.pop(id, None)
+            if began is None:
+                self.interrupted.discard(id)
+            else:
+                taken.append(began)
+        return taken
 
 
 class Threads:
@@ -57,6 +72,10 @@ class Threads:
     ) -> None:
         self.executor, self.running, self.deliver = executor, running, deliver
         self.jobs: SimpleQueue[Claimed | None] = SimpleQueue()
+        # How often the database was away; connections older than that are dropped.
+        self.outages = 0
+        # When a thread last became free for another job.
+        self.freed_at = time.monotonic()
         self.threads = [
             threading.Thread(
                 target=self._work, name=f"windlass-thread-{n + 1}", daemon=True
@@ -85,9 +104,22 @@ class Threads:
 
     def _work(self) -> None:
         executor, running, deliver = self.executor, self.running, self.deliver
+        outages = 0
         while (job := self._next()) is not None:
-            outcome = execution.run(job, executor)
-            deliver(Report(job, outcome.move, outcome, running.end(job)))
+            if outages != self.outages:
+                # The first job to use a connection from before would pay for that.
+                outages = self.outages
+                connections.close_all()
+            outcome: Outcome | None = None
+            try:
+                outcome = execution.run(job, executor)
+                move = outcome.move
+            except BaseException as error:  # noqa: BLE001 - this thread must live on
+                move = broken(job, error, executor)
+            slot = running.end(job)
+            self.freed_at = time.monotonic()
+            if slot is not None or job.id not in running.interrupted:
+                deliver(Report(job, move, outcome, slot))
             tidy_connections()
         connections.close_all()
 
@@ -114,15 +146,34 @@ def tidy_connections() -> None:
     for connection in connections.all(initialized_only=True):
         if connection.connection is None:
             continue
-        if connection.in_atomic_block or connection.needs_rollback:
-            # A task left a transaction open that nobody will ever end.
+        if _is_spoilt(connection):
+            # Django keeps what is closed inside a block, for the block's end to see.
+            connection.in_atomic_block = False
             connection.close()
-        elif connection.errors_occurred or not connection.get_autocommit():
-            connection.close_if_unusable_or_obsolete()
-        elif connection.settings_dict["CONN_MAX_AGE"]:
+        elif (
+            connection.errors_occurred
+            or connection.settings_dict["CONN_MAX_AGE"]
+            or not connection.get_autocommit()
+        ):
             connection.close_if_unusable_or_obsolete()
     if settings.DEBUG:
         reset_queries()
+
+
+def _is_spoilt(connection: Any) -> bool:
+    # What the drivers know without asking the server: a task closed it, or left a
+    # transaction open that nobody will ever end.
+    raw = connection.connection
+    if connection.in_atomic_block or connection.needs_rollback:
+        return True
+    if connection.vendor == "postgresql":
+        return bool(raw.info.transaction_status)
+    try:
+        return bool(getattr(raw, "in_transaction", False)) or not (
+            getattr(raw, "open", True)
+        )
+    except connection.Database.Error:
+        return True
 
 
 class EventLoop:
@@ -136,6 +187,8 @@ class EventLoop:
         self.waiting: deque[Claimed] = deque()
         self.loop = asyncio.new_event_loop()
         self.tasks: set[asyncio.Task[None]] = set()
+        self.freed_at = time.monotonic()
+        self.stopped = False
         self.thread = threading.Thread(
             target=self._run, name="windlass-event-loop", daemon=True
         )
@@ -158,12 +211,19 @@ class EventLoop:
 
     def stop(self) -> None:
         """End the loop; whatever still runs on it is given up."""
+        self.stopped = True
         self.loop.call_soon_threadsafe(self.loop.stop)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.create_task(self._tidy_now_and_then())
-        self.loop.run_forever()
+        while not self.stopped:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                # asyncio hands these on from any coroutine that a task has spawned.
+                # The task itself gets it as well, and its neighbours go on.
+                logger.warning("A coroutine on the event loop raised %r.", error)
 
     def _fill(self) -> None:
         with suppress(IndexError):
@@ -179,9 +239,16 @@ class EventLoop:
             self._fill()
 
     async def _work(self, job: Claimed) -> None:
-        outcome = await execution.arun(job, self.executor)
+        outcome: Outcome | None = None
+        try:
+            outcome = await execution.arun(job, self.executor)
+            move = outcome.move
+        except BaseException as error:  # noqa: BLE001 - the loop must live on
+            move = broken(job, error, self.executor)
         slot = self.running.end(job)
-        self.deliver(Report(job, outcome.move, outcome, slot, is_async=True))
+        self.freed_at = time.monotonic()
+        if slot is not None or job.id not in self.running.interrupted:
+            self.deliver(Report(job, move, outcome, slot, is_async=True))
 
     async def _tidy_now_and_then(self) -> None:
         while True:

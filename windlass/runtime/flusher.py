@@ -19,7 +19,7 @@ from typing import NamedTuple
 from django.db import DatabaseError
 
 from windlass.db import Claimed, Dialect
-from windlass.jobs import execution, lifecycle
+from windlass.jobs import attempts, execution, lifecycle
 from windlass.jobs.execution import Executor, Outcome
 from windlass.jobs.lifecycle import Attempt, Move
 from windlass.models.jobs import Reason
@@ -39,6 +39,14 @@ class Report(NamedTuple):
     outcome: Outcome | None = None
     slot: int | None = None
     is_async: bool = False
+
+
+def broken(job: Claimed, error: BaseException, executor: Executor) -> Move:
+    """The end of a job whose attempt came to no outcome that can be recorded."""
+    now = executor.clock()
+    attempt = Attempt(job, executor.node, now, now)
+    entry = attempts.describe(attempt, Reason.ERROR, error)
+    return lifecycle.fail(attempt, entry, retry_in=None)
 
 
 class Flusher:
@@ -137,15 +145,19 @@ class Flusher:
             raise
         except DatabaseError as error:
             logger.exception("Job %s: its outcome cannot be stored.", report.job.id)
-            now = self.executor.clock()
-            attempt = Attempt(report.job, node, now, now)
-            entry = execution.describe(attempt, Reason.ERROR, error)
-            move = lifecycle.fail(attempt, entry, retry_in=None)
+            move = broken(report.job, error, self.executor)
             return lifecycle.record(self.db, node, [move])
 
     def _announce_until_told(self) -> None:
         while (batch := self.recorded.get()) is not None:
             for report, was_moved in batch:
                 if was_moved and report.outcome is not None:
-                    execution.announce(report.outcome, self.executor)
+                    self._announce(report.outcome)
             self.settled([report for report, _was_moved in batch])
+
+    def _announce(self, outcome: Outcome) -> None:
+        try:
+            execution.announce(outcome, self.executor)
+        except BaseException:
+            # A receiver may raise even SystemExit, and it must not end this thread.
+            logger.exception("Job %s: a receiver of its end failed.", outcome.result.id)

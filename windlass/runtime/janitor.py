@@ -13,6 +13,8 @@ from windlass.conf import Options
 from windlass.runtime.recovery import Recovery
 
 SWEEP_EVERY = 60.0
+# A claim may commit after the death of the process that sent it, see recovery.
+LOOK_AGAIN_AFTER = 1.0
 
 
 class Janitor:
@@ -24,6 +26,7 @@ class Janitor:
         self.options = options
         self.recovery = Recovery(options)
         self._sweep_at = 0.0
+        self._look_again_at = float("inf")
         self._trust_heartbeats_from = 0.0
         self.database_returned()
 
@@ -34,11 +37,16 @@ class Janitor:
 
     def tick(self) -> float:
         """Recover what is lost; give back the seconds until the next look."""
-        self.recovery.dead_children()
         now = time.monotonic()
+        if now >= self._look_again_at:
+            self.recovery.look_again()
+            self._look_again_at = float("inf")
+        self.recovery.dead_children()
         if now >= self._trust_heartbeats_from:
             self.recovery.silent_nodes()
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_EVERY
             self.recovery.unregistered_holders()
-        return min(2.0, self.options.process_heartbeat_interval)
+        if self.recovery.recovered and self._look_again_at > now + LOOK_AGAIN_AFTER:
+            self._look_again_at = now + LOOK_AGAIN_AFTER
+        return min(1.0, self.options.process_heartbeat_interval)

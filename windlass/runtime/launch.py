@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +21,9 @@ from django.utils.module_loading import module_has_submodule
 from windlass.conf import Options
 from windlass.exceptions import ConfigurationError
 from windlass.runtime.budget import Budget
+from windlass.runtime.child import Part
 from windlass.runtime.dispatcher import Dispatcher
-from windlass.runtime.supervisor import Part, Plan, Supervisor
+from windlass.runtime.supervisor import AT_ONCE, Plan, Supervisor
 from windlass.runtime.worker import Worker
 
 logger = logging.getLogger("windlass")
@@ -39,7 +41,7 @@ class Topology:
     def __post_init__(self) -> None:
         if not (self.work or self.dispatch):
             raise ConfigurationError(
-                "--only-work and --only-dispatch leave nothing to run; give one of them."
+                "--only-work and --only-dispatch leave nothing to run; give only one."
             )
         if not self.work and (self.drain or self.max_jobs is not None):
             raise ConfigurationError(
@@ -112,15 +114,16 @@ def _run_in_threads(plans: list[Plan]) -> int:
                 other.stop("another part ended")
         ended.set()
 
-    asked = 0
+    asked_at: list[float] = []
 
     def stop(number: int, _frame: Any) -> None:
-        nonlocal asked
-        asked += 1
-        for _plan, part in parts:
-            if asked > 1 or number == signal.SIGQUIT:
+        now = time.monotonic()
+        if number == signal.SIGQUIT or (asked_at and now - asked_at[0] > AT_ONCE):
+            for _plan, part in parts:
                 part.force()
-            else:
+        elif not asked_at:
+            asked_at.append(now)
+            for _plan, part in parts:
                 part.stop("the process was asked to stop")
 
     if threading.current_thread() is threading.main_thread():

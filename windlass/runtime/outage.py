@@ -69,7 +69,7 @@ class Outage:
 
     def persist(
         self,
-        action: Callable[[], None],
+        action: Callable[[], object],
         *,
         wait: Callable[[float], bool],
     ) -> bool:

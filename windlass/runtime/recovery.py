@@ -1,9 +1,12 @@
 """
 Recovering what a dead node held, whoever found it dead.
 
-Any number of rescuers may work on one node at once, and any of them may die in the
-middle: every move is fenced by the claim it recovers, and what is left is found
-again, by the node's row or by the sweep for jobs held by no registered node.
+The node's row goes and its jobs are rescued in one transaction: at most one rescuer
+wins, the others wait until it has finished, and one that dies has done nothing. A
+node that still lives learns that it lost its work when it finds its row gone.
+
+A claim that a process sent before its death may commit after all this. The ledger is
+kept until a second look has found nothing any more.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
+
+from django.db import transaction
 
 from windlass import db
 from windlass.conf import Options
@@ -23,7 +28,7 @@ from windlass.exceptions import (
     ProcessPrunedError,
     WindlassError,
 )
-from windlass.jobs import execution, lifecycle, results
+from windlass.jobs import attempts, lifecycle, results
 from windlass.jobs.lifecycle import Attempt
 from windlass.models import Job, Node, Reason
 from windlass.models.jobs import worker_id
@@ -43,6 +48,8 @@ class Recovery:
         self.options = options
         self.db = db.dialect(options.database_alias)
         self.nodes = Node.objects.using(options.database_alias)
+        # What to look at again, and the cause to name if there is more.
+        self.recovered: list[tuple[int, WindlassError, str]] = []
 
     def dead_children(self) -> int:
         """Recover nodes of this host whose process no longer runs; no lease needed."""
@@ -51,7 +58,7 @@ class Recovery:
         for node in here:
             if not identity.is_running(node.pid, node.process_started):
                 cause = ProcessExitError(f"{_who(node)} died while it ran this job.")
-                rescued += self._bury(node, cause)
+                rescued += self._take_over(node, cause, Reason.CRASHED)
         return rescued
 
     def child(self, pid: int, how: str) -> int:
@@ -60,7 +67,7 @@ class Recovery:
         for node in self.nodes.filter(host=identity.host(), pid=pid):
             if not identity.is_running(pid, node.process_started):
                 cause = ProcessExitError(f"{_who(node)} {how} while it ran this job.")
-                rescued += self._bury(node, cause)
+                rescued += self._take_over(node, cause, Reason.CRASHED)
         return rescued
 
     def silent_nodes(self) -> int:
@@ -76,7 +83,7 @@ class Recovery:
                 f"{_who(node)} stopped its heartbeat at {node.heartbeat_at}, over "
                 f"{threshold:g} s ago, while it held this job."
             )
-            rescued += self._outlaw(node, cause, before)
+            rescued += self._take_over(node, cause, Reason.LOST, before=before)
         return rescued
 
     def unregistered_holders(self) -> int:
@@ -90,43 +97,55 @@ class Recovery:
                 f"The job was held by the node {worker_id(node)}, which is not "
                 "registered any more."
             )
-            rescued += self._rescue(node, cause, Reason.LOST)
+            rescued += self._rescue_and_announce(node, cause, Reason.LOST)
         return rescued
 
-    def _bury(self, node: Node, cause: WindlassError) -> int:
-        """Recover a node that is dead for certain: its row goes last."""
-        # Two rescuers do no harm, because each move is fenced by its claim. One that
-        # dies here leaves the row, so the next one finds the rest.
-        rescued = self._rescue(node.pk, cause, Reason.CRASHED)
-        if self.nodes.filter(pk=node.pk).delete()[0]:
-            logger.warning("%s is gone; %s of its jobs were recovered.", node, rescued)
+    def look_again(self) -> int:
+        """Rescue what nodes already recovered hold, and forget what they had begun."""
+        rescued = 0
+        while self.recovered:
+            rescued += self._rescue_and_announce(*self.recovered[-1])
+            node, _cause, _reason = self.recovered.pop()
+            ledger.forget(ledger.path_of(node))
         return rescued
 
-    def _outlaw(self, node: Node, cause: WindlassError, before: datetime) -> int:
-        """Recover a node that may only be silent: its row goes first, so it stops."""
-        if not self.nodes.filter(pk=node.pk, heartbeat_at__lt=before).delete()[0]:
-            return 0
-        rescued = self._rescue(node.pk, cause, Reason.LOST)
-        logger.warning("%s is silent; %s of its jobs were recovered.", node, rescued)
-        return rescued
+    def _take_over(
+        self, node: Node, cause: WindlassError, reason: str, **lease: Any
+    ) -> int:
+        row = self.nodes.filter(pk=node.pk)
+        if lease:
+            row = row.filter(heartbeat_at__lt=lease["before"])
+        with transaction.atomic(using=self.options.database_alias):
+            if not row.delete()[0]:
+                return 0
+            moves = self._rescue(node.pk, cause, reason)
+        self.recovered.append((node.pk, cause, reason))
+        logger.warning("%s is gone; %s of its jobs were recovered.", node, len(moves))
+        self._announce(moves)
+        return len(moves)
 
-    def _rescue(self, node: int, cause: WindlassError, reason: str) -> int:
+    def _rescue_and_announce(self, node: int, cause: WindlassError, reason: str) -> int:
+        moves = self._rescue(node, cause, reason)
+        self._announce(moves)
+        return len(moves)
+
+    def _rescue(
+        self, node: int, cause: WindlassError, reason: str
+    ) -> dict[str, lifecycle.Move]:
         started = _starts(node)
         now = time.time()
 
         def entry(job: Claimed, began: float) -> dict[str, Any]:
-            return execution.describe(Attempt(job, node, began, now), reason, cause)
+            return attempts.describe(Attempt(job, node, began, now), reason, cause)
 
-        rescued = 0
+        rescued: dict[str, lifecycle.Move] = {}
         while jobs := rare.held_by(self.db, node, limit=BATCH):
             moves = lifecycle.rescue(
                 self.db, node, jobs, started=started, entry=entry, now=now
             )
-            rescued += len(moves)
-            self._announce(moves)
             if not moves:
                 break
-        ledger.forget(ledger.path_of(node))
+            rescued |= moves
         return rescued
 
     def _announce(self, moves: dict[str, lifecycle.Move]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,45 +18,77 @@ from typing import Any
 from django.apps import apps
 from django.utils.autoreload import get_child_arguments, iter_all_python_module_files
 
+from windlass.runtime.child import ASKED
+from windlass.runtime.flag import Flag
+
 EVERY = 1.0
+# Tells a runtime whose child it is.
+RELOADED_BY = "WINDLASS_RELOADED_BY"
 
 
 def run_with_reload(say: Callable[[str], Any]) -> int:
     """Run this very command as a child and restart it on change, until it is ended."""
-    told: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _frame: told.append(received))
-    while True:
-        seen = snapshot()
-        child = subprocess.Popen(
-            get_child_arguments(), env={**os.environ, "WINDLASS_RELOADED": "1"}
-        )
-        changed = _watch(child, seen, told)
-        if told:
-            # Ctrl-C reached the child as well; a second signal would force it.
-            if told[0] != signal.SIGINT:
-                child.send_signal(told[0])
-            return child.wait()
-        if changed is None:
-            say("The runtime ended by itself; waiting for a change to start it again.")
-            while (changed := _difference(seen)) is None and not told:
-                time.sleep(EVERY)
-            if told:
-                return child.returncode
-        say(f"{changed} changed, restarting.")
-        child.terminate()
-        child.wait()
+    return Reloader(say).run()
 
 
-def _watch(
-    child: subprocess.Popen[bytes], seen: dict[Path, float], told: list[int]
-) -> Path | None:
-    while not told and child.poll() is None:
-        time.sleep(EVERY)
-        changed = _difference(seen)
-        if changed is not None:
-            return changed
-    return None
+class Reloader:
+    """Keeps the runtime running as a child, and hands on what it is told."""
+
+    def __init__(self, say: Callable[[str], Any]) -> None:
+        self.say = say
+        self.told: list[int] = []
+        self.attention = Flag()
+
+    def run(self) -> int:
+        """Start, watch and restart; give back the exit code of the last child."""
+        for number in ASKED:
+            signal.signal(number, self._note)
+        code = 0
+        while not self.told:
+            seen = snapshot()
+            child = subprocess.Popen(
+                get_child_arguments(),
+                env={**os.environ, RELOADED_BY: str(os.getpid())},
+            )
+            changed = self._change(seen, child)
+            if changed and not self.told:
+                self.say(f"{changed} changed, restarting.")
+                child.terminate()
+                code = self._wait_for(child, asked=1)
+            elif self.told:
+                code = self._wait_for(child, asked=0)
+            else:
+                self.say("The runtime ended by itself; a change will start it again.")
+                code = child.returncode
+                self._change(seen)
+        # Told before it had handlers of its own, it ended as any process does.
+        return max(0, code)
+
+    def _note(self, number: int, _frame: Any) -> None:
+        self.told.append(number)
+        self.attention.set()
+
+    def _change(
+        self, seen: dict[Path, float], child: subprocess.Popen[bytes] | None = None
+    ) -> Path | None:
+        while not self.told and (child is None or child.poll() is None):
+            self.attention.wait(EVERY)
+            changed = _difference(seen)
+            if changed is not None:
+                return changed
+        return None
+
+    def _wait_for(self, child: subprocess.Popen[bytes], *, asked: int) -> int:
+        # In a terminal, Ctrl-C reaches the child as well as this process; the
+        # supervisor takes two signals at once for one.
+        while child.poll() is None:
+            while asked < len(self.told):
+                child.send_signal(self.told[asked])
+                asked += 1
+            self.attention.clear()
+            if asked >= len(self.told):
+                self.attention.wait(0.05)
+        return child.returncode
 
 
 def _difference(seen: dict[Path, float]) -> Path | None:

@@ -4,28 +4,28 @@ The supervisor: starts the parts of the runtime, replaces those that die, stops 
 It holds no database connection and no thread, so that each fork is a clean copy of a
 warm parent. A child that died is replaced at once, later and later if it keeps
 dying; what it held is recovered by a short-lived child that brings a connection of
-its own. Signal handlers only set flags: a signal can arrive between any two lines.
+its own. The first such child looks for what a runtime before this one left behind.
+Signal handlers only set flags: a signal can arrive between any two lines.
 """
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import select
 import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from django.db import connections
 
 from windlass import db
 from windlass.conf import Options
+from windlass.runtime.child import ASKED, ENDED_WELL, Part, fork, on_signals, run_part
+from windlass.runtime.flag import Flag
 from windlass.runtime.outage import Outage
 from windlass.runtime.recovery import Recovery
 
@@ -36,16 +36,12 @@ WELL_AFTER = 60.0
 FIRST_DELAY, LONGEST_DELAY = 0.1, 30.0
 # Beyond shutdown_timeout, for the last records to be written.
 LAST_WRITES = 15.0
-
-
-class Part(Protocol):
-    """What runs in a child: a worker or the dispatcher."""
-
-    def run(self) -> int: ...
-
-    def stop(self, why: str) -> None: ...
-
-    def force(self) -> None: ...
+# A statement that a process sent before it died may still commit after its death
+# was seen, so whoever recovers it looks again, this much later.
+LOOK_AGAIN = 0.5
+# Signals closer than this are one: a terminal signals all of a group, and a program
+# around this one (a reloader, a task runner) hands on what it got itself.
+AT_ONCE = 0.3
 
 
 @dataclass
@@ -62,6 +58,14 @@ class Plan:
     start_at: float = 0.0
 
 
+@dataclass
+class Rescue:
+    """A child that recovers what dead ones held, and the plans that wait for it."""
+
+    body: Callable[[Flag], None]
+    waiting: Sequence[Plan]
+
+
 class Supervisor:
     """Keeps one process running for each plan."""
 
@@ -69,9 +73,9 @@ class Supervisor:
         self.options, self.plans = options, plans
         self.signals: list[int] = []
         self.stop_asked = 0
+        self.asked_at = float("-inf")
         self.kill_at = float("inf")
-        # Children that recover what a dead one held, and the plan that waits for it.
-        self.recoveries: dict[int, Plan | None] = {}
+        self.rescues: dict[int, Rescue] = {}
 
     def run(self) -> int:
         """Supervise until told to stop, or until all that ends by itself has ended."""
@@ -79,9 +83,12 @@ class Supervisor:
         wake, told = os.pipe()
         os.set_blocking(told, False)
         signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD):
+        for number in (*ASKED, signal.SIGCHLD):
             signal.signal(number, self._note)
         try:
+            self._rescue(
+                self._recover_host, [p for p in self.plans if p.ends_by_itself]
+            )
             while not self._finished():
                 self._start_due()
                 select.select([wake], [], [], self._until_next())
@@ -100,62 +107,50 @@ class Supervisor:
         self.signals.append(number)
 
     def _finished(self) -> bool:
-        if any(plan.pid for plan in self.plans) or self.recoveries:
+        if any(plan.pid for plan in self.plans) or self.rescues:
             return False
         return self.stop_asked > 0
 
     def _until_next(self) -> float:
         now = time.monotonic()
-        waiting = [p.start_at for p in self.plans if not p.pid and not p.done]
-        soonest = min([*waiting, self.kill_at, now + 1.0])
+        soonest = min(
+            [*(p.start_at for p in self._to_start()), self.kill_at, now + 1.0]
+        )
         return max(0.0, soonest - now)
 
     # Starting
 
-    def _start_due(self) -> None:
+    def _to_start(self) -> list[Plan]:
         if self.stop_asked:
-            return
-        waited_for = list(self.recoveries.values())
-        for plan in self.plans:
-            due = time.monotonic() >= plan.start_at and plan not in waited_for
-            if not plan.pid and not plan.done and due:
-                plan.started = time.monotonic()
-                plan.pid = self._fork(lambda plan=plan: _run_part(plan.make()))  # type: ignore[misc]
+            return []
+        waiting = [plan for rescue in self.rescues.values() for plan in rescue.waiting]
+        return [p for p in self.plans if not (p.pid or p.done or p in waiting)]
 
-    def _fork(self, body: Callable[[], int]) -> int:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        parent = os.getpid()
-        pid = os.fork()
-        if pid:
-            return pid
-        code = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            # Ctrl-C reaches the whole group; the supervisor alone acts on it.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            _die_with_parent(parent)
-            code = body()
-        except BaseException:
-            logger.exception("Process %s ended with an error.", os.getpid())
-        finally:
-            logging.shutdown()
-            # Never unwind into the parent's copy of this stack.
-            os._exit(code)
+    def _start_due(self) -> None:
+        for plan in self._to_start():
+            if time.monotonic() >= plan.start_at:
+                plan.started = time.monotonic()
+                plan.pid = fork(lambda plan=plan: run_part(plan.make()))  # type: ignore[misc]
+
+    def _rescue(self, body: Callable[[Flag], None], waiting: Sequence[Plan]) -> None:
+        pid = fork(lambda: self._run_rescue(body))
+        self.rescues[pid] = Rescue(body, waiting)
 
     # Signals
 
     def _obey(self) -> None:
         signals, self.signals = self.signals, []
+        now = time.monotonic()
         for number in signals:
             if number == signal.SIGQUIT:
                 self._stop(force=True)
-            elif number in (signal.SIGTERM, signal.SIGINT):
+            elif number in ASKED and now - self.asked_at > AT_ONCE:
+                self.asked_at = now
                 self._stop(force=self.stop_asked > 0)
         if time.monotonic() >= self.kill_at:
             logger.error("Some processes did not end in time and are killed.")
-            self.kill_at = float("inf")
+            # Once more later, for who recovers what these held.
+            self.kill_at = time.monotonic() + LAST_WRITES
             self._signal_all(signal.SIGKILL)
 
     def _stop(self, *, force: bool) -> None:
@@ -171,7 +166,7 @@ class Supervisor:
             self._signal_all(signal.SIGTERM)
 
     def _signal_all(self, number: int) -> None:
-        for pid in [*(plan.pid for plan in self.plans), *self.recoveries]:
+        for pid in [*(plan.pid for plan in self.plans), *self.rescues]:
             if pid:
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
@@ -187,16 +182,19 @@ class Supervisor:
             if not pid:
                 return
             # As process 1 of a container, orphans of others come here too.
-            if pid in self.recoveries:
-                del self.recoveries[pid]
+            code = os.waitstatus_to_exitcode(status)
+            rescue = self.rescues.pop(pid, None)
+            # An error was logged and is left to the janitor; a kill calls for another.
+            if rescue and code < 0 and not self.stop_asked:
+                self._rescue(rescue.body, rescue.waiting)
             for plan in self.plans:
                 if plan.pid == pid:
-                    self._ended(plan, os.waitstatus_to_exitcode(status))
+                    self._ended(plan, code)
 
     def _ended(self, plan: Plan, code: int) -> None:
         pid, plan.pid = plan.pid, None
         assert pid is not None
-        if code == 0 and (plan.ends_by_itself or self.stop_asked):
+        if code == ENDED_WELL and (plan.ends_by_itself or self.stop_asked):
             plan.done = True
             self._stop_if_all_ended()
             return
@@ -208,25 +206,42 @@ class Supervisor:
             else min(LONGEST_DELAY, max(FIRST_DELAY, 2 * plan.delay))
         )
         plan.start_at = time.monotonic() + plan.delay
-        if code != 0:
+        if code != ENDED_WELL:
             logger.error("%s (process %s) %s; replacing it.", plan.name, pid, how)
-            recovery = self._fork(lambda: self._recover(pid, how))
             # A worker that ends when nothing is left must see what is given back.
-            self.recoveries[recovery] = plan if plan.ends_by_itself else None
+            waiting = [plan] if plan.ends_by_itself else []
+            self._rescue(lambda told: self._recover_child(pid, how, told), waiting)
 
     def _stop_if_all_ended(self) -> None:
         ending = [plan for plan in self.plans if plan.ends_by_itself]
         if ending and all(plan.done for plan in ending) and not self.stop_asked:
             self._stop(force=False)
 
-    def _recover(self, pid: int, how: str) -> int:
-        told = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: told.set())
-        signal.signal(signal.SIGQUIT, lambda *_: told.set())
-        outage = Outage("recovery", db.dialect(self.options.database_alias))
+    # In a child: recovery
+
+    def _run_rescue(self, body: Callable[[Flag], None]) -> int:
+        told = Flag()
+        if self.stop_asked:
+            told.set()
+        on_signals(told.set, told.set)
+        body(told)
+        return ENDED_WELL
+
+    def _recover_host(self, told: Flag) -> None:
+        self._recover(Recovery.dead_children, told)
+
+    def _recover_child(self, pid: int, how: str, told: Flag) -> None:
+        self._recover(lambda recovery: recovery.child(pid, how), told)
+
+    def _recover(self, find: Callable[[Recovery], object], told: Flag) -> None:
         recovery = Recovery(self.options)
-        outage.persist(lambda: _ignore(recovery.child(pid, how)), wait=told.wait)
-        return 0
+        if self._persist(lambda: find(recovery), told) and recovery.recovered:
+            told.wait(LOOK_AGAIN)
+            self._persist(recovery.look_again, told)
+
+    def _persist(self, action: Callable[[], object], told: Flag) -> bool:
+        outage = Outage("recovery", db.dialect(self.options.database_alias))
+        return outage.persist(action, wait=told.wait)
 
 
 def how_it_ended(code: int) -> str:
@@ -234,22 +249,3 @@ def how_it_ended(code: int) -> str:
     if code < 0:
         return f"was killed by signal {-code} ({signal.Signals(-code).name})"
     return f"exited with status {code}"
-
-
-def _run_part(part: Part) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: part.stop("its supervisor asked"))
-    signal.signal(signal.SIGQUIT, lambda *_: part.force())
-    return part.run()
-
-
-def _die_with_parent(parent: int) -> None:
-    """Ask Linux for SIGTERM when the supervisor dies; elsewhere the lease notices."""
-    with suppress(OSError, AttributeError):
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-    if os.getppid() != parent:
-        os._exit(0)
-
-
-def _ignore(_rescued: int) -> None:
-    return None

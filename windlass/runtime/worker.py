@@ -13,23 +13,22 @@ is released, one that may not ends as interrupted.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Sequence
 
-from django.db import DatabaseError
-
 from windlass import db
 from windlass.conf import Options, WorkerOptions
-from windlass.db import Claimed, rare
+from windlass.db import Claimed
 from windlass.exceptions import ProcessExitError
-from windlass.jobs import execution, lifecycle
+from windlass.jobs import attempts, execution, lifecycle
 from windlass.jobs.execution import Executor
 from windlass.jobs.lifecycle import Attempt
 from windlass.models import Node, Reason
 from windlass.runtime.budget import Budget
 from windlass.runtime.claimer import BOUND, Claimer
+from windlass.runtime.exchange import Exchange
 from windlass.runtime.executors import EventLoop, Running, Threads
+from windlass.runtime.flag import Flag
 from windlass.runtime.flusher import Flusher, Report
 from windlass.runtime.ledger import Ledger
 from windlass.runtime.node import Lease
@@ -43,6 +42,9 @@ logger = logging.getLogger("windlass")
 SOON, SOON_FOR = 0.005, 0.1
 # Jobs that no thread has begun in this time go back to where others can take them.
 STUCK = 0.2
+LOOP_STUCK = 1.0
+# Seconds for the last records, after what still ran was taken from its threads.
+LAST_WRITES = 10.0
 
 
 class Worker:
@@ -60,7 +62,7 @@ class Worker:
     ) -> None:
         self.options, self.worker, self.name = options, worker, name
         self.drain, self.budget = drain, budget
-        self.attention = threading.Event()
+        self.attention = Flag()
         self.stopping: str | None = None
         self.forced = False
         self.exit_code = 0
@@ -83,9 +85,7 @@ class Worker:
     # From signal handlers and other threads: only flags, and a nudge
 
     def stop(self, why: str) -> None:
-        """Ask for a graceful stop; asked twice, for an immediate one."""
-        if self.stopping:
-            self.forced = True
+        """Ask for a graceful stop; to ask again changes nothing."""
         self.stopping = self.stopping or why
         self.attention.set()
 
@@ -118,6 +118,7 @@ class Worker:
                     self.outage.ended()
                 except LOST as error:
                     self._claim_in_doubt = True
+                    self.threads.outages += 1
                     self._wait_or_stop(self.outage.began(error))
             self._finish()
         finally:
@@ -148,12 +149,16 @@ class Worker:
             executor, self.running, self._deliver, count=worker.threads
         )
         self.loop: EventLoop | None = None
-        self._soon_until = self._handed_out_at = self._poll_at = 0.0
-        self._unwritten: list[Report] = []
+        self._soon_until = self._handed_out_at = 0.0
+        # When jobs were last taken back from the threads, and from the loop.
+        self._stuck_at = self._loop_stuck_at = 0.0
+        self.exchange: Exchange | None = None
+        if self.db.single_writer:
+            self.exchange = Exchange(self.db, self.flusher, self.claimer)
         # The claims this process knows of, and whether the database may know more.
         self.holds: set[tuple[str, int]] = set()
         self._claim_in_doubt = False
-        self.flusher.start(flush=not self.db.single_writer)
+        self.flusher.start(flush=self.exchange is None)
         self.threads.start()
         self.lease.start()
 
@@ -161,18 +166,21 @@ class Worker:
         """Write, if that is this thread's part; claim; then wait for a reason."""
         self.attention.clear()
         if self._claim_in_doubt:
-            self._release_unknown_claims()
-        room = self.claimer.room()
+            self.claimer.release_unknown(self.holds)
+            self._claim_in_doubt = False
+        room = self._room()
         if self.budget is not None:
             room = self.budget.reserve(room)
         jobs: list[Claimed] = []
         try:
-            jobs = self._exchange(room) if self.db.single_writer else self._claim(room)
+            jobs = self._claim(room)
         finally:
             if self.budget is not None:
                 self.budget.give_back(room - len(jobs))
         if jobs:
             self._hand_out(jobs)
+            if self.stopping:
+                return
             self._soon_until = time.monotonic() + SOON_FOR
         elif self._nothing_left(room):
             self.stopping = "drained"
@@ -181,6 +189,20 @@ class Worker:
             return
         self._hand_back_if_stuck()
         self._wait_for_a_reason(room)
+
+    def _room(self) -> int:
+        # The loop is full or blocked. Its jobs cannot be told from the others' before
+        # they are claimed, so look now and then whether it still is.
+        loop_is_stuck = self.loop and self.loop.freed_at <= self._loop_stuck_at
+        if loop_is_stuck and time.monotonic() < self._loop_stuck_at + LOOP_STUCK:
+            return 0
+        return self.claimer.room(ahead=self.threads.freed_at > self._stuck_at)
+
+    def _claim(self, room: int) -> list[Claimed]:
+        if self.exchange is None:
+            return self.claimer.claim(room)
+        every = 0.0 if self.drain else self.worker.polling_interval
+        return self.exchange.turn(room, poll_every=every)
 
     def _nothing_left(self, room: int) -> bool:
         if self.claimer.in_hand:
@@ -193,47 +215,6 @@ class Worker:
             self.claimer.lanes.forget_floors()
             return False
         return True
-
-    def _claim(self, room: int) -> list[Claimed]:
-        return self.claimer.claim(room) if room else []
-
-    def _exchange(self, room: int) -> list[Claimed]:
-        """Record what has ended and claim the next, in one commit."""
-        if not self._unwritten:
-            self._unwritten = self.flusher.take()
-        batch = self._unwritten
-        if not batch:
-            return self._claim_if_changed(room)
-        try:
-            with self.db.transaction():
-                moves = [report.move for report in batch]
-                moved = lifecycle.record(self.db, self.executor.node, moves)
-                jobs = self._claim(room)
-        except LOST:
-            raise
-        except DatabaseError:
-            # One of them cannot be stored; the flusher finds out which.
-            self._write_now()
-            return []
-        self._unwritten = []
-        self.flusher.wrote(batch, moved)
-        return jobs
-
-    def _claim_if_changed(self, room: int) -> list[Claimed]:
-        now = time.monotonic()
-        if room and (self.db.changed() or now >= self._poll_at or self.drain):
-            self._poll_at = now + self.worker.polling_interval
-            return self._claim(room)
-        return []
-
-    def _release_unknown_claims(self) -> None:
-        # A claim whose answer was lost may have been committed. Nobody else would
-        # ever give those jobs back, because this node lives.
-        node = self.executor.node
-        held = rare.held_by(self.db, node, limit=4 * BOUND)
-        unknown = [job for job in held if (job.id, job.claim) not in self.holds]
-        lifecycle.record(self.db, node, [lifecycle.release(job) for job in unknown])
-        self._claim_in_doubt = False
 
     def _hand_out(self, jobs: Sequence[Claimed]) -> None:
         self.holds.update([(job.id, job.claim) for job in jobs])
@@ -277,16 +258,28 @@ class Worker:
         self.attention.set()
 
     def _hand_back_if_stuck(self) -> None:
-        waited = time.monotonic() - max(self.running.last_end, self._handed_out_at)
-        if waited > STUCK:
-            self._hand_back()
+        stuck = time.monotonic() - STUCK
+        if self._handed_out_at < stuck:
+            if self.threads.freed_at < stuck and self._hand_back_from_threads():
+                self._stuck_at = time.monotonic()
+            if self.loop and self.loop.freed_at < stuck and self._hand_back_from_loop():
+                self._loop_stuck_at = time.monotonic()
 
-    def _hand_back(self) -> None:
-        for job in self.threads.unstarted():
+    def _hand_back_from_threads(self) -> int:
+        return self._hand_back(self.threads.unstarted(), is_async=False)
+
+    def _hand_back_from_loop(self) -> int:
+        jobs = self.loop.unstarted() if self.loop else []
+        return self._hand_back(jobs, is_async=True)
+
+    def _hand_back(self, jobs: Sequence[Claimed], *, is_async: bool) -> int:
+        if jobs:
             self.claimer.expect_async = False
-            self._deliver(Report(job, lifecycle.release(job)))
-        for job in self.loop.unstarted() if self.loop else ():
-            self._deliver(Report(job, lifecycle.release(job), is_async=True))
+        if self.budget is not None:
+            self.budget.give_back(len(jobs))
+        for job in jobs:
+            self._deliver(Report(job, lifecycle.release(job), is_async=is_async))
+        return len(jobs)
 
     def _wait_for_a_reason(self, room: int) -> None:
         if not room:
@@ -308,19 +301,15 @@ class Worker:
 
     def _finish(self) -> None:
         """Hand back what has not started, wait for what has, record all of it."""
-        self._hand_back()
+        self._hand_back_from_threads()
+        self._hand_back_from_loop()
         self.threads.stop()
         deadline = time.monotonic() + self.options.shutdown_timeout
-        while self.claimer.in_hand and not self.forced:
-            self.attention.clear()
-            if self.db.single_writer:
-                self._write_now()
-            if time.monotonic() >= deadline:
-                break
-            self.attention.wait(0.05)
-        if self.claimer.in_hand:
-            self._interrupt()
-        self._last_writes()
+        self._wait_for_records(deadline, unless_forced=True)
+        deadline = time.monotonic() + LAST_WRITES
+        self._wait_for_records(deadline, unless_forced=False)
+        self.flusher.abandoned.set()
+        self.flusher.stop()
         if self.loop is not None:
             self.loop.stop()
         if self.claimer.in_hand:
@@ -331,33 +320,28 @@ class Worker:
             self.lease.stop()
 
     def _interrupt(self) -> None:
-        for job, started, slot in list(self.running.jobs.values()):
+        for job, started, slot in self.running.interrupt():
             attempt = Attempt(job, self.executor.node, started, time.time())
             error = ProcessExitError(
                 f"The worker {self.name} had to stop ({self.stopping}) before this "
-                "attempt ended, and the job may not run twice. Retry it if that is safe."
+                "attempt ended, and the job may not run twice. Retry it if it may."
             )
-            entry = execution.describe(attempt, Reason.INTERRUPTED, error)
+            entry = attempts.describe(attempt, Reason.INTERRUPTED, error)
             move = lifecycle.interrupt(attempt, entry)
             self._deliver(Report(job, move, slot=slot))
 
-    def _last_writes(self) -> None:
-        try:
-            if self.db.single_writer:
-                self._write_now()
-            deadline = time.monotonic() + 10
-            while self.claimer.in_hand and time.monotonic() < deadline:
-                if self.db.single_writer:
-                    self._write_now()
-                self.attention.clear()
-                self.attention.wait(0.02)
-        except LOST as error:
-            logger.error("%s: the last records were not written: %s", self.name, error)
-        self.flusher.abandoned.set()
-        self.flusher.stop()
-
-    def _write_now(self) -> None:
-        self._unwritten = self._unwritten or self.flusher.take()
-        while self._unwritten:
-            self.flusher.write(self._unwritten)
-            self._unwritten = self.flusher.take()
+    def _wait_for_records(self, deadline: float, *, unless_forced: bool) -> None:
+        while self.claimer.in_hand and not (unless_forced and self.forced):
+            self.attention.clear()
+            if not unless_forced:
+                # Each time: a job that had just been taken begins a moment later.
+                self._interrupt()
+            try:
+                if self.exchange is not None:
+                    self.exchange.write()
+                pause = 0.05
+            except LOST as error:
+                pause = self.outage.began(error)
+            if time.monotonic() >= deadline:
+                return
+            self.attention.wait(min(pause, max(0.0, deadline - time.monotonic())))

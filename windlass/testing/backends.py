@@ -24,7 +24,7 @@ from windlass import tasks_api
 from windlass.backend import Call, WindlassBackend
 from windlass.db import Claimed
 from windlass.jobs import execution, results
-from windlass.jobs.arguments import dump_call
+from windlass.jobs.arguments import dump_call, dump_value
 from windlass.jobs.context import JobContext
 from windlass.jobs.execution import Executor
 from windlass.jobs.ids import uuid7
@@ -76,7 +76,8 @@ class DummyBackend(tasks_api.DummyBackend):
     ) -> JobResult:
         """Keep one call; raise EnqueueError if the real backend would."""
         result = _new_result(self, task, args, kwargs)
-        self._store_result(result)  # type: ignore[attr-defined]
+        self.results.append(result)
+        task_enqueued.send(type(self), task_result=result)
         # A copy, as Django's: what the caller does to it is not what was enqueued.
         return deepcopy(result)
 
@@ -136,7 +137,8 @@ def _new_result(
     given, named = map(json.loads, text)
     result = results.make(task, uuid7(), given, named, now)
     put(result, "backend", backend.alias)
-    put(result, "metadata", deepcopy(getattr(task, "metadata", None)))
+    metadata = getattr(task, "metadata", None)
+    put(result, "metadata", json.loads(dump_value(metadata, "metadata")))
     if task.run_after is not None and task.run_after > now:
         put(result, "state", "scheduled")
     return result

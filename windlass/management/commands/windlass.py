@@ -20,7 +20,8 @@ import windlass
 from windlass import conf
 from windlass.exceptions import ConfigurationError
 from windlass.runtime.launch import Topology, launch
-from windlass.runtime.reload import run_with_reload
+from windlass.runtime.child import die_with_parent
+from windlass.runtime.reload import RELOADED_BY, run_with_reload
 
 
 class Command(BaseCommand):
@@ -64,7 +65,11 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=2) from error
         if given["max_jobs"] is not None and given["max_jobs"] < 1:
             raise CommandError("--max-jobs must be at least 1.", returncode=2)
-        if self._wants_reload(given):
+        # Taken out, because a task may start a runtime of its own.
+        reloader = os.environ.pop(RELOADED_BY, None)
+        if reloader:
+            die_with_parent(int(reloader))
+        elif self._wants_reload(given):
             sys.exit(run_with_reload(self.stderr.write))
         self._check_migrations(options.database_alias)
         if given["verbosity"] > 0:
@@ -89,8 +94,6 @@ class Command(BaseCommand):
         )
 
     def _wants_reload(self, given: dict[str, Any]) -> bool:
-        if os.environ.get("WINDLASS_RELOADED"):
-            return False
         if given["autoreload"] is not None:
             return bool(given["autoreload"])
         return settings.DEBUG and not given["drain"] and given["max_jobs"] is None

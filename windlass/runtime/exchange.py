@@ -1,0 +1,62 @@
+"""
+Writing and claiming from one thread, on a database with one writer.
+
+What has ended is recorded in the transaction of the next claim, so a busy worker
+commits once a batch. What was taken from the flusher stays here until it is written,
+however often the database refuses.
+"""
+
+from __future__ import annotations
+
+import time
+
+from django.db import DatabaseError
+
+from windlass.db import Claimed, Dialect
+from windlass.jobs import lifecycle
+from windlass.runtime.claimer import Claimer
+from windlass.runtime.flusher import Flusher, Report
+from windlass.runtime.outage import LOST
+
+
+class Exchange:
+    """The writing half of a worker process whose database has one writer."""
+
+    def __init__(self, db: Dialect, flusher: Flusher, claimer: Claimer) -> None:
+        self.db, self.flusher, self.claimer = db, flusher, claimer
+        self.unwritten: list[Report] = []
+        self._poll_at = 0.0
+
+    def turn(self, room: int, *, poll_every: float) -> list[Claimed]:
+        """Record what has ended and claim the next, in one commit."""
+        batch = self.unwritten = self.unwritten or self.flusher.take()
+        if not batch:
+            return self._claim_if_changed(room, poll_every)
+        try:
+            with self.db.transaction():
+                moves = [report.move for report in batch]
+                moved = lifecycle.record(self.db, self.claimer.node, moves)
+                jobs = self.claimer.claim(room)
+        except LOST:
+            raise
+        except DatabaseError:
+            # One of them cannot be stored; the flusher finds out which.
+            self.write()
+            return []
+        self.unwritten = []
+        self.flusher.wrote(batch, moved)
+        return jobs
+
+    def write(self) -> None:
+        """Record all that has ended."""
+        self.unwritten = self.unwritten or self.flusher.take()
+        while self.unwritten:
+            self.flusher.write(self.unwritten)
+            self.unwritten = self.flusher.take()
+
+    def _claim_if_changed(self, room: int, poll_every: float) -> list[Claimed]:
+        now = time.monotonic()
+        if room and (self.db.changed() or now >= self._poll_at):
+            self._poll_at = now + poll_every
+            return self.claimer.claim(room)
+        return []
