@@ -1,0 +1,163 @@
+"""
+What is measured, one function a subject; each gives figures by name.
+
+Pairs that are compared are taken one after the other, so that what slows the machine
+slows both. A name that ends in ``_raw`` is the raw loop's figure for the name before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from bench import marks
+from bench.produce import milliseconds
+from bench.runs import Run, drain
+
+Figures = dict[str, float]
+# One thread runs tasks that never wait fastest; three, the default, cost a little.
+ONE_THREAD = {"threads": 1}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many jobs each subject takes."""
+
+    enqueue: int = 5_000
+    enqueue_all: int = 50_000
+    drain: int = 100_000
+    latency: int = 300
+    coroutines: int = 2_000
+    others: int = 1_000_000
+    beside: int = 100_000
+    snapshot: int = 200_000
+    thorough: bool = True
+
+
+SMOKE = Sizes(200, 500, 400, 10, 50, 1_000, 300, 300, thorough=False)
+
+
+def enqueue(run: Run, db: Any, sizes: Sizes) -> Figures:
+    """Single calls: in autocommit, and inside one transaction."""
+    figures: Figures = {}
+    n = sizes.enqueue
+    for name, operation in (
+        ("enqueue", "one-by-one"),
+        ("enqueue_in_transaction", "in-transaction"),
+    ):
+        for suffix, module in (("", "produce"), ("_raw", "raw")):
+            answer = _producer(run, db, operation, n, module)
+            figures[name + suffix] = answer["rate"]
+            if not suffix and "p50" in answer:
+                figures |= {f"{name}_p50": answer["p50"], f"{name}_p99": answer["p99"]}
+    return figures
+
+
+def enqueue_all(run: Run, db: Any, sizes: Sizes) -> Figures:
+    """10,000 jobs in one call."""
+    ours = _producer(run, db, "all-at-once", sizes.enqueue_all, "produce")
+    raw = _producer(run, db, "all-at-once", min(sizes.enqueue_all, 10_000), "raw")
+    return {"enqueue_all": ours["rate"], "enqueue_all_raw": raw["rate"]}
+
+
+def _producer(run: Run, db: Any, operation: str, n: int, module: str) -> Any:
+    def measure() -> Any:
+        run.fresh(db)
+        db.settle()
+        return run.produce(db, operation, n, module=module)
+
+    return run.undisturbed(db, measure)
+
+
+def drains(run: Run, db: Any, sizes: Sizes) -> Figures:
+    """A full queue with one and with two worker processes."""
+    figures: Figures = {}
+    raw = db.kind != "mariadb"
+    for count in (1, 2):
+        n = sizes.drain * count
+        name = f"drain_{count}"
+        figures[name] = drain(run, db, n, processes=count, worker=ONE_THREAD)
+        if raw:
+            figures[f"{name}_raw"] = drain(run, db, n, processes=count, raw=True)
+        if sizes.thorough:
+            figures[f"{name}_info"] = drain(
+                run, db, n, processes=count, worker=ONE_THREAD, log=True
+            )
+    if sizes.thorough:
+        figures["drain_1_defaults"] = drain(run, db, sizes.drain)
+    return figures
+
+
+def latency(run: Run, db: Any, sizes: Sizes) -> Figures:
+    """An idle runtime: from the enqueue call to the first line of the task."""
+
+    def measure() -> Figures:
+        run.fresh(db)
+        with run.runtime(db, {}, "-v", "0"):
+            # The producer's own warm-up comes in between, so begin with one alone.
+            run.produce(db, "fill", 1)
+            run.wait(lambda: marks.count(run.marks) >= 1, "the runtime's first job")
+            calls = dict(run.produce(db, "paced", sizes.latency)["calls"])
+            all_marks = 1 + 20 + sizes.latency
+            run.wait(lambda: marks.count(run.marks) >= all_marks, "the last job")
+            run.wait(lambda: not db.busy(), "the last end")
+        starts = marks.read(run.marks)[-sizes.latency :]
+        waited = [at - calls[number] for number, at in starts]
+        if len(waited) != len({number for number, _at in starts}):
+            raise AssertionError("A job ran twice.")
+        return {f"latency_{k}": v for k, v in milliseconds(waited).items()}
+
+    figures: Figures = run.undisturbed(db, measure)
+    return figures
+
+
+def coroutines(run: Run, db: Any, sizes: Sizes) -> Figures:
+    """Coroutine tasks that wait 0.1 s each, side by side."""
+    n = sizes.coroutines
+    worker = {"threads": 1, "async_concurrency": n}
+    return {"coroutines": drain(run, db, n, worker=worker, fill="fill-coroutines")}
+
+
+def backlog(run: Run, db: Any, sizes: Sizes) -> Figures:
+    """The drain beside a million jobs of next year, and beside a million ended."""
+
+    def scheduled() -> None:
+        run.produce(db, "fill-scheduled", 1)
+        changes = {"id": db.ascending_id, "available_at": db.a_year_away}
+        db.multiply("windlass_live", sizes.others, **changes)
+
+    def ended() -> None:
+        run.produce(db, "fill", 1)
+        with run.runtime(db, ONE_THREAD, "--drain", "-v", "0") as process:
+            process.wait(60)
+        db.multiply("windlass_ended", sizes.others, id=db.ascending_id)
+
+    def beside(prepare: Callable[[], None] = lambda: None) -> float:
+        return drain(run, db, sizes.beside, worker=ONE_THREAD, prepare=prepare)
+
+    before = beside()
+    figures = {"beside_scheduled": beside(scheduled), "beside_ended": beside(ended)}
+    alone = mean([before, beside()]) if sizes.thorough else before
+    return {name: 100 * rate / alone for name, rate in figures.items()}
+
+
+def snapshot(run: Run, db: Any, sizes: Sizes) -> Figures:
+    """The drain while another session holds an old snapshot open."""
+    normal = drain(run, db, sizes.snapshot, worker=ONE_THREAD)
+    under = drain(
+        run, db, sizes.snapshot, worker=ONE_THREAD, beside=lambda: db.snapshot()
+    )
+    return {"old_snapshot": 100 * under / normal}
+
+
+SUBJECTS: dict[str, Callable[[Run, Any, Sizes], Figures]] = {
+    "enqueue": enqueue,
+    "enqueue-all": enqueue_all,
+    "drain": drains,
+    "latency": latency,
+    "coroutines": coroutines,
+    "backlog": backlog,
+    "snapshot": snapshot,
+}
