@@ -14,6 +14,8 @@ from django.core.management.utils import get_random_secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DEMO_DIR = Path(os.environ.get("DEMO_DIR", ".demo")).resolve()
+# Here and not in a command: Django's system checks open the database before one runs.
+DEMO_DIR.mkdir(parents=True, exist_ok=True)
 
 
 def database_from(url):
@@ -83,4 +85,5 @@ STATIC_URL = "static/"
 
 DATABASES = {"default": database_from(os.environ.get("DEMO_DATABASE_URL"))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+TIME_ZONE = "UTC"
 USE_TZ = True

@@ -8,8 +8,8 @@ from .tasks import measure, summarise
 
 def write(survey, out, style):
     """Write the whole report to a stream."""
-    for part in (states, priorities, later, summary, failures):
-        out.write("\n".join(part(survey, style)) + "\n")
+    for part in (states, order, summary, failures):
+        out.write("\n".join(part(survey, style)) + "\n\n")
     out.write(
         "Keep it running, with Django admin in the browser:  "
         + style.MIGRATE_HEADING("make demo-serve")
@@ -28,18 +28,17 @@ def states(survey, style):
     yield from (f"  {state:<12}{counts[state]:>6}" for state in sorted(counts))
 
 
-def priorities(survey, style):
-    """Say when the jobs with priority were started, among all that were due."""
-    order = list(survey.jobs.order_by("started_at").values_list("priority", flat=True))
-    first = [place for place, each in enumerate(order, 1) if each == PRIORITY]
+def order(survey, style):
+    """Say when the jobs with priority and the delayed ones were started."""
+    # Jobs claimed together share a time; the claim hands them out by priority.
+    jobs = survey.jobs.order_by("started_at", "-priority")
+    started = list(jobs.values_list("priority", flat=True))
+    first = [place for place, each in enumerate(started, 1) if each == PRIORITY]
     yield (
         f"  The {len(first)} largest modules have priority {PRIORITY}: "
         f"started as number {first[0]} to {first[-1]}."
     )
 
-
-def later(survey, style):
-    """Say how long after their time the delayed jobs were started."""
     delayed = survey.jobs.filter(
         task_path=measure.module_path, run_after__gte=survey.since + LATER
     )
@@ -47,7 +46,7 @@ def later(survey, style):
     early = sum(wait < 0 for wait in waits)
     yield (
         f"  {len(waits)} jobs were due {LATER.total_seconds():.0f} s after the "
-        f"enqueue: {early} started early, the first {min(waits):.2f} s after its time."
+        f"enqueue: {early} started early, the last {max(waits):.2f} s after its time."
     )
 
 
@@ -56,12 +55,13 @@ def summary(survey, style):
     job = survey.jobs.get(task_path=summarise.module_path)
     found = job.return_value
     yield style.MIGRATE_HEADING("The ten largest modules")
-    yield "   lines  functions  classes  longest function"
+    yield "   lines  functions  classes  module: longest function"
     for each in found["largest"]:
-        name = each["longest"]
+        function = each["longest"]
+        name = f": {function['name']}, {function['lines']} lines"
         yield (
             f"  {each['lines']:>6}{each['functions']:>11}{each['classes']:>9}  "
-            f"{each['module']}: {name['name']}, {name['lines']} lines"
+            f"{each['module']}{name if function['lines'] else ''}"
         )
     yield (
         f"  {found['lines']:,} lines, {found['functions']:,} functions and "

@@ -12,7 +12,7 @@ from . import survey
 def index(request):
     """Show the counts; on POST enqueue a survey from inside the request."""
     if request.method == "POST":
-        started = survey.start()
+        started = survey.start(survey.modules())
         messages.success(request, f"Enqueued {started.size} jobs.")
         return redirect("index")
     counts = Job.objects.order_by().values("state").annotate(jobs=Count("pk"))

@@ -17,7 +17,6 @@ from django.db import connection
 @contextmanager
 def locked():
     """Own the working directory, or refuse: another demo is using it."""
-    settings.DEMO_DIR.mkdir(parents=True, exist_ok=True)
     (settings.DEMO_DIR / ".gitignore").write_text("*\n")
     with open(settings.DEMO_DIR / "lock", "w") as lock:
         try:

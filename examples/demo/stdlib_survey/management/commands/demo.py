@@ -23,7 +23,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         parser.add_argument(
-            "--timeout", type=float, default=600, help="Seconds until it gives up."
+            "--timeout", type=float, default=120, help="Seconds until it gives up."
         )
 
     def handle(self, *, timeout, **options):
@@ -43,9 +43,10 @@ class Command(BaseCommand):
                 programs.manage("windlass", stdout=log) as runtime,
             ):
                 self.say(f"Started `manage.py windlass` as process {runtime.pid}.")
-                self.watch(runtime, current, current.size)
+                line = ProgressLine(self.stdout, current.size + 1)
+                self.watch(runtime, current, current.size, line)
                 current.summarise()
-                self.watch(runtime, current, current.size + 1)
+                line.finish(self.watch(runtime, current, current.size + 1, line))
                 code = programs.stop(runtime)
         self.say(f"Sent SIGTERM to the runtime: it stopped with exit code {code}.\n")
         report.write(current, self.stdout, self.style)
@@ -54,18 +55,17 @@ class Command(BaseCommand):
         self.refuse_surprises(current)
 
     def start_survey(self):
+        found = survey.modules()
         before = time.monotonic()
-        current = survey.start()
-        self.say(
-            f"Enqueued {current.size} jobs in {time.monotonic() - before:.2f} s: "
-            + ", ".join(f"{n} {state}" for state, n in sorted(current.counts().items()))
-        )
+        current = survey.start(found)
+        seconds = time.monotonic() - before
+        states = ", ".join(f"{n} {state}" for state, n in current.counts().items())
+        self.say(f"Enqueued {current.size} jobs in {seconds:.2f} s: {states}")
         return current
 
-    def watch(self, runtime, current, expected):
-        """Follow the survey until so many of its jobs have ended."""
-        line = ProgressLine(self.stdout, expected)
-        while (counts := current.counts()) and survey.ended(counts) < expected:
+    def watch(self, runtime, current, expected, line):
+        """Follow the survey until so many jobs have ended; return the last counts."""
+        while survey.ended(counts := current.counts()) < expected:
             line.update(counts)
             if programs.ended_within(runtime, POLL_SECONDS):
                 raise CommandError(
@@ -74,7 +74,7 @@ class Command(BaseCommand):
                 )
             if time.monotonic() > self.deadline:
                 raise CommandError(f"Gave up waiting. The runtime's log: {self.log}")
-        line.finish(counts)
+        return counts
 
     def refuse_surprises(self, current):
         """Fail if anything but the one job that cannot succeed did not succeed."""

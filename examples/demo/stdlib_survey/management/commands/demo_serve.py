@@ -44,7 +44,7 @@ class Command(BaseCommand):
                 watch(web, runtime)
             self.say(
                 f"\nStart a survey:  http://{address}/\n"
-                f"Django admin:    http://{address}/admin/windlass/\n"
+                f"Django admin:    http://{address}/admin/\n"
                 f"Login:           {USERNAME}   password: {password}\n"
                 "Stop both with Ctrl-C.\n"
             )
