@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
+import signal
 import sys
-import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench import report
@@ -35,62 +35,75 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> int:
     """Measure what the command line asks for; give back the exit code."""
     arguments = _arguments()
-    values: dict[str, dict[str, list[float]]] = {}
-    with _directories() as (directory, memory):
-        run = Run(directory, memory, 0 if arguments.smoke else arguments.patience)
-        databases, missing = _databases(arguments.database, directory)
-        versions = [db.version() for db in databases]
-        try:
-            for repetition in range(arguments.repeat):
-                for db in databases:
-                    found = values.setdefault(db.kind, defaultdict(list))
-                    _measure(run, db, arguments, found, repetition)
-        finally:
-            for db in databases:
-                db.drop()
-    print()
-    if arguments.smoke:
-        print("It works: every job ended, and ended once. These figures mean nothing.")
-    else:
-        print("\n".join(report.table(values)))
-        about = report.environment(versions)
-        about |= {
-            "repeat": arguments.repeat,
-            "disturbed_cores": round(run.disturbed, 2),
-        }
-        path = RESULTS / time.strftime("local-%Y-%m-%d-%H%M%S.json")
-        if arguments.save:
-            path = RESULTS / time.strftime("%Y-%m-%d.json")
-        report.save(path, values, about)
-        print(f"\nKept in {path.relative_to(RESULTS.parent.parent)}.")
+    # Databases and runtimes are cleaned up when someone stops this, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with ExitStack() as stack:
+        directory = _directory(stack)
+        databases, missing = _databases(arguments.database, directory, stack)
+        measuring = [Measuring(arguments, db, directory, stack) for db in databases]
+        if arguments.smoke:
+            with ThreadPoolExecutor() as together:
+                list(together.map(Measuring.repetition, measuring))
+            print(
+                "It works: every job ended, and ended once. The figures mean nothing."
+            )
+        else:
+            _measure(arguments, measuring)
     return 1 if missing and os.environ.get("CI") == "true" else 0
 
 
-def _measure(
-    run: Run,
-    db: Any,
-    arguments: argparse.Namespace,
-    found: dict[str, list[float]],
-    repetition: int,
-) -> None:
-    sizes = SMOKE if arguments.smoke else Sizes()
-    subjects = ["drain"] if db.kind == "mariadb" else list(SUBJECTS)
-    for subject in subjects:
-        if arguments.only and subject not in arguments.only:
-            continue
-        begun = time.monotonic()
-        figures = SUBJECTS[subject](run, db, sizes)
+class Measuring:
+    """One database, and what has been measured on it so far."""
+
+    def __init__(
+        self, arguments: argparse.Namespace, db: Any, directory: Path, stack: ExitStack
+    ) -> None:
+        self.arguments, self.db = arguments, db
+        self.version = db.version()
+        self.sizes = SMOKE if arguments.smoke else Sizes()
+        own = directory / db.kind
+        own.mkdir()
+        shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
+        memory = TemporaryDirectory(prefix="windlass_bench_", dir=shared)
+        patience = 0 if arguments.smoke else arguments.patience
+        self.run = Run(own, Path(stack.enter_context(memory)), patience)
+        self.values: dict[str, list[float]] = defaultdict(list)
+
+    def repetition(self) -> None:
+        """Measure each subject once."""
+        subjects = ["drain"] if self.db.kind == "mariadb" else list(SUBJECTS)
+        for subject in subjects:
+            if not self.arguments.only or subject in self.arguments.only:
+                self._measure(subject)
+
+    def _measure(self, subject: str) -> None:
+        begun, self.run.disturbed = time.monotonic(), 0.0
+        figures = SUBJECTS[subject](self.run, self.db, self.sizes)
+        figures[f"{subject}: cores used by others"] = self.run.disturbed
         for name, figure in figures.items():
-            found[name].append(figure)
-        shown = "  ".join(f"{name} {figure:,.1f}" for name, figure in figures.items())
+            self.values[name].append(figure)
+        shown = "; ".join(f"{name} {figure:,.2f}" for name, figure in figures.items())
         seconds = time.monotonic() - begun
-        print(
-            f"{db.title} #{repetition + 1} {subject} ({seconds:.0f} s): {shown}",
-            flush=True,
-        )
+        print(f"{self.db.title}, {subject} ({seconds:.0f} s): {shown}", flush=True)
 
 
-def _databases(asked: list[str] | None, directory: Path) -> tuple[list[Any], list[str]]:
+def _measure(arguments: argparse.Namespace, measuring: list[Measuring]) -> None:
+    path = RESULTS / time.strftime("local-%Y-%m-%d-%H%M%S.json")
+    if arguments.save:
+        path = RESULTS / time.strftime("%Y-%m-%d.json")
+    about = report.environment([each.version for each in measuring])
+    for repetition in range(arguments.repeat):
+        for each in measuring:
+            each.repetition()
+            values = {each.db.kind: each.values for each in measuring}
+            report.save(path, values, about | {"repetitions": repetition + 1})
+    print("\n" + "\n".join(report.table(values)))
+    print(f"\nKept in {path.relative_to(RESULTS.parent.parent)}.")
+
+
+def _databases(
+    asked: list[str] | None, directory: Path, stack: ExitStack
+) -> tuple[list[Any], list[str]]:
     """The databases that there are, made; and the titles of those missing."""
     made, missing = [], []
     for kind in asked or DATABASES:
@@ -101,24 +114,18 @@ def _databases(asked: list[str] | None, directory: Path) -> tuple[list[Any], lis
             print(f"!!! MISSING: {db.title}, so it is not measured: {error} !!!")
             missing.append(db.title)
             continue
+        stack.callback(db.drop)
         db.create()
         made.append(db)
     return made, missing
 
 
-@contextmanager
-def _directories() -> Iterator[tuple[Path, Path]]:
-    """A directory on a disk for databases and logs, and one in memory for marks."""
+def _directory(stack: ExitStack) -> Path:
+    """A place on a disk for databases and logs, removed at the end."""
     RESULTS.mkdir(exist_ok=True)
     place = os.environ.get("WINDLASS_BENCH_DIRECTORY", RESULTS)
-    directory = Path(tempfile.mkdtemp(prefix="local-run-", dir=place))
-    shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    memory = Path(tempfile.mkdtemp(prefix="windlass_bench_", dir=shared))
-    try:
-        yield directory, memory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        shutil.rmtree(memory, ignore_errors=True)
+    directory = TemporaryDirectory(prefix="local-run-", dir=place)
+    return Path(stack.enter_context(directory))
 
 
 def _arguments() -> argparse.Namespace:

@@ -36,6 +36,7 @@ class Database:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.name = NAME
+        self._connection: Any = None
 
     def environment(self) -> dict[str, str]:
         """What a child process must know to work on this database."""
@@ -116,7 +117,6 @@ class PostgreSQL(Database):
         self._admin(f"CREATE DATABASE {self.name}")
         self.migrate()
         self.name = NAME
-        self._connection: Any = None
 
     def fresh(self) -> None:
         """Start over with empty tables."""

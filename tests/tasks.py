@@ -207,3 +207,11 @@ def nested(depth):
     for _ in range(depth):
         value = [value]
     return value
+
+
+@task
+def nest(depth):
+    value = []
+    for _level in range(depth):
+        value = [value]
+    return value

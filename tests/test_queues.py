@@ -125,6 +125,21 @@ def test_a_full_claim_comes_again_and_when_asked_for():
     assert lanes.for_claim(now=200.0)[1]
 
 
+def test_queues_of_equal_rank_take_turns_at_being_first():
+    lanes = Lanes(["first", "*"])
+    lanes.refresh([("first", 0), ("a", 0), ("b", 0), ("b", -5)])
+
+    orders = [
+        [lane.queue_name for lane in lanes.for_claim(now=0.0)[0]] for _ in range(3)
+    ]
+
+    assert orders == [
+        ["first", "b", "a", "b"],
+        ["first", "b", "b", "a"],
+        ["first", "b", "a", "b"],
+    ]
+
+
 # The order in which jobs run
 
 

@@ -167,9 +167,10 @@ def execute_claimed_job(claimed: ClaimedJob) -> JobResult:
     dialect = _dialect(hold.backend_alias)
     try:
         lifecycle.record_one(dialect, hold.node, outcome.move)
-    finally:
-        if not hold.unfinished:
-            Node.objects.using(dialect.database).filter(pk=hold.node).delete()
+    except StaleJob:
+        _sign_off(dialect, hold)
+        raise
+    _sign_off(dialect, hold)
     execution.announce(outcome, executor)
     return outcome.result
 
@@ -196,6 +197,11 @@ def _state(job: Job) -> str:
 def _lanes(dialect: Dialect, selectors: list[str], backend_alias: str) -> list[Lane]:
     found = dialect.lanes(backend_alias)
     return [Lane(*lane) for lane in queues.in_order(selectors, found)]
+
+
+def _sign_off(dialect: Dialect, hold: _Hold) -> None:
+    if not hold.unfinished:
+        Node.objects.using(dialect.database).filter(pk=hold.node).delete()
 
 
 def _register(dialect: Dialect, hold: _Hold) -> Node:

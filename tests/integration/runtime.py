@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from django.db import connections
 from tests.integration.project.journal import VARIABLE
 from tests.waiting import eventually
 from windlass.models import Node
+from windlass.runtime.supervisor import AT_ONCE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SETTINGS = "tests.integration.project.settings"
@@ -90,14 +92,11 @@ class Runtime:
         self.send(number)
         return self.wait(timeout)
 
-    def insist(self, number=signal.SIGTERM, *, timeout=10):
-        """Ask again and again, until it ends; give back the exit code."""
-        eventually(
-            lambda: self.process.poll() is not None or self.send(number),
-            timeout=timeout,
-            message=lambda: self.said()[-5000:],
-        )
-        return self.process.returncode
+    def insist(self, *, timeout=10):
+        """Ask a second time, when that cannot be taken for the first."""
+        later = time.monotonic() + 1.2 * AT_ONCE
+        eventually(lambda: time.monotonic() > later)
+        return self.stop(timeout=timeout)
 
     def kill(self):
         """End the supervisor and whatever it left behind."""

@@ -30,7 +30,7 @@ class AtLeast(int):
         return int.__repr__(self) + plus
 
 
-class CappedPaginator(Paginator):  # type: ignore[type-arg]
+class CappedPaginator(Paginator):
     """Counts at most one row more than the cap."""
 
     @cached_property
@@ -41,7 +41,7 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
         return found if found <= CAP else AtLeast(CAP)
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ReadOnlyAdmin(admin.ModelAdmin):
     """Lists and shows rows; whoever may view them may do nothing else."""
 
     actions = None

@@ -106,8 +106,8 @@ class Dialect:
 
     def lanes(self, backend_alias: str) -> list[tuple[str, int]]:
         """Each (queue, negated priority) that has rows, for one seek each."""
-        rows = LiveJob.objects.using(self.database).filter(backend_alias=backend_alias)
-        rows = rows.order_by("queue_name", "nice").values_list("queue_name", "nice")
+        jobs = LiveJob.objects.using(self.database).filter(backend_alias=backend_alias)
+        rows = jobs.order_by("queue_name", "nice").values_list("queue_name", "nice")
         found: list[tuple[str, int]] = []
         lane = rows.first()
         while lane:

@@ -225,7 +225,8 @@ class MySQL(Dialect):
         """The moment by the server's clock, which decides when jobs are due."""
         with self.connection.cursor() as cursor:
             cursor.execute(f"SELECT {self._now_sql}")
-            return cursor.fetchone()[0].replace(tzinfo=self.connection.timezone)
+            now: datetime = cursor.fetchone()[0]
+        return now.replace(tzinfo=self.connection.timezone)
 
     @property
     def _now_sql(self) -> str:

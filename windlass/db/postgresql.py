@@ -63,7 +63,7 @@ class PostgreSQL(Dialect):
 
     def insert(self, job: NewJob, *, notify: bool = True) -> datetime:
         """Store one job with one statement; give back when it was enqueued."""
-        values = (*job[:8], job.metadata, job.policy, job.run_after)
+        values: tuple[Any, ...] = (*job[:8], job.metadata, job.policy, job.run_after)
         channel = notify and self._channel_to_notify(job)
         if channel:
             sql, values = INSERT_AND_NOTIFY, (*values, channel, job.queue_name)
@@ -73,8 +73,10 @@ class PostgreSQL(Dialect):
         if connection.queries_logged or connection.execute_wrappers or not _psycopg3():
             with connection.cursor() as cursor:
                 cursor.execute(sql, values)
-                return cursor.fetchone()[0]
-        return self._straight(connection, sql, values)
+                enqueued_at: datetime = cursor.fetchone()[0]
+        else:
+            enqueued_at = self._straight(connection, sql, values)
+        return enqueued_at
 
     def _straight(
         self, connection: BaseDatabaseWrapper, sql: str, values: Sequence[Any]
@@ -151,7 +153,8 @@ class PostgreSQL(Dialect):
 
     def lanes(self, backend_alias: str) -> list[tuple[str, int]]:
         """Each (queue, negated priority) that has rows, for one seek each."""
-        return self._all(LANES, (backend_alias, backend_alias))
+        lanes: list[tuple[str, int]] = self._all(LANES, (backend_alias, backend_alias))
+        return lanes
 
     def claim(
         self, node: int, backend_alias: str, lanes: Sequence[Lane], limit: int
@@ -188,7 +191,7 @@ class PostgreSQL(Dialect):
 
     # How statements run
 
-    def _all(self, sql: str, values: Sequence[Any]) -> list[Any]:
+    def _all(self, sql: str, values: Sequence[Any]) -> Any:
         if self.owned and _psycopg3():
             with self.connection.wrap_database_errors:
                 return self._own().execute(sql, values, prepare=True).fetchall()
@@ -196,7 +199,7 @@ class PostgreSQL(Dialect):
             cursor.execute(sql, values)
             return cursor.fetchall()
 
-    def _count(self, sql: str, values: Sequence[Any]) -> int:
+    def _count(self, sql: str, values: Sequence[Any]) -> Any:
         if self.owned and _psycopg3():
             with self.connection.wrap_database_errors:
                 return self._own().execute(sql, values, prepare=True).rowcount
@@ -238,7 +241,8 @@ class PostgreSQL(Dialect):
         """The moment by the server's clock, which decides when jobs are due."""
         with self.connection.cursor() as cursor:
             cursor.execute("SELECT statement_timestamp()")
-            return cursor.fetchone()[0]
+            now: datetime = cursor.fetchone()[0]
+        return now
 
 
 def channel(backend_alias: str) -> str:

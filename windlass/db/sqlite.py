@@ -127,7 +127,7 @@ class SQLite(Dialect):
 
     def _from_row(self, row: Sequence[Any], zone: tzinfo | None) -> Claimed:
         id, enqueued_at, available_at = row[0], row[ENQUEUED_AT], row[AVAILABLE_AT]
-        return Claimed(
+        return Claimed(  # type: ignore[call-arg]  # it cannot count what a slice has
             f"{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}",
             *row[1:ENQUEUED_AT],
             _time(enqueued_at, zone),
@@ -207,7 +207,7 @@ class SQLite(Dialect):
         with self.connection.wrap_database_errors:
             (version,) = self._own().execute("PRAGMA data_version").fetchone()
         before, self._version = self._version, version
-        return before != version
+        return bool(before != version)
 
     # Times are text in the connection's zone (UTC unless set), as Django's own are
 
@@ -222,7 +222,8 @@ def _time(moment: Any, zone: tzinfo | None) -> datetime:
     # Django's connections parse by the declared type; others give text.
     if isinstance(moment, str):
         moment = datetime.fromisoformat(moment)
-    return moment if zone is None else moment.replace(tzinfo=zone)
+    found: datetime = moment if zone is None else moment.replace(tzinfo=zone)
+    return found
 
 
 def _end(end: Ended, zone: tzinfo | None) -> tuple[Any, ...]:

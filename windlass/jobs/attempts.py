@@ -30,7 +30,7 @@ def describe(attempt: Attempt, cause: str, error: BaseException) -> dict[str, An
 def _traceback(error: BaseException) -> str:
     try:
         return "".join(format_exception(error))
-    except BaseException as broken:
+    except BaseException as broken:  # noqa: BLE001 - a __str__ may raise anything
         # A user's __str__ or __repr__ may raise; the job must still get its end.
         return f"{type(error).__qualname__} (its text cannot be shown: {type(broken)})"
 

@@ -18,7 +18,7 @@ from windlass.tasks_api import TaskContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobContext(TaskContext):
+class JobContext(TaskContext):  # type: ignore[misc]  # frozen, only not in its stub
     """The running attempt, as its task sees it."""
 
     job: Claimed
@@ -28,9 +28,11 @@ class JobContext(TaskContext):
     @property
     def metadata(self) -> dict[str, Any]:
         """The job's metadata. Changes are kept when ``save_metadata`` stores them."""
-        if self.task_result.metadata is None:
-            put(self.task_result, "metadata", {})
-        return self.task_result.metadata
+        result: Any = self.task_result
+        if result.metadata is None:
+            put(result, "metadata", {})
+        metadata: dict[str, Any] = result.metadata
+        return metadata
 
     def save_metadata(self) -> None:
         """Store the metadata now; raise StaleJob if this attempt lost the job."""
@@ -59,6 +61,12 @@ class JobContext(TaskContext):
         dump_value(said, "progress")
         put(self.task_result, "progress", said)
         self._write(progress=said)
+
+    async def aprogress(
+        self, current: float, total: float | None = None, message: str = ""
+    ) -> None:
+        """See ``progress``."""
+        await sync_to_async(self.progress)(current, total, message)
 
     def _write(self, **columns: Any) -> None:
         own = db.dialect(self.database)

@@ -94,7 +94,7 @@ def run(job: Claimed, executor: Executor) -> Outcome:
         executor.begin(job)
         value = call(*args, **result.kwargs)
         text = dump_result(value)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - it is the outcome
         return _failed(job, task, result, error, executor, started)
     return _succeeded(job, result, value, text, executor, started)
 
@@ -110,7 +110,7 @@ async def arun(job: Claimed, executor: Executor) -> Outcome:
         executor.begin(job)
         value = await task.func(*args, **result.kwargs)
         text = dump_result(value)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - it is the outcome
         return _failed(job, task, result, error, executor, started)
     return _succeeded(job, result, value, text, executor, started)
 
@@ -212,6 +212,14 @@ def _failed(
         TaskError(exception_class_path=entry["error"], traceback=entry["traceback"])
     )
     return Outcome(move, result, error)
+
+
+def unstorable(
+    job: Claimed, outcome: Outcome, error: BaseException, executor: Executor
+) -> Outcome:
+    """What becomes of a job whose outcome the database refuses: it fails."""
+    put(outcome.result, "_return_value", None)
+    return _failed(job, None, outcome.result, error, executor, executor.clock())
 
 
 def _retry_in(

@@ -30,7 +30,7 @@ def uuid7(*, now_ms: int | None = None) -> str:
         else:
             _last += 1
         value = _last
-    text = "%032x" % value
+    text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

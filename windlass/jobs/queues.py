@@ -3,7 +3,8 @@ In which order a worker looks at queues, and from where on.
 
 A lane is one queue at one priority. A worker names queues by selectors: exact names,
 prefixes that end in a star, or the star alone. The order of selectors wins over
-priority; within one selector priority wins; within one priority, age.
+priority; within one selector priority wins; queues that are equal in both take turns,
+so a full one does not starve the next; within one lane, age.
 
 The floor of a lane is the moment from which claims look for its rows. Under an old
 snapshot somewhere in PostgreSQL, rows that are long gone stay in the index, and
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import groupby
 
 from windlass.db import Claimed, Lane
 
@@ -35,17 +37,20 @@ def matches(selector: str, queue_name: str) -> bool:
     return selector == queue_name
 
 
+def rank(selectors: Sequence[str], queue_name: str) -> int:
+    """The place of the first selector that covers a queue; -1 if none does."""
+    for place, selector in enumerate(selectors):
+        if matches(selector, queue_name):
+            return place
+    return -1
+
+
 def in_order(
     selectors: Sequence[str], lanes: Iterable[tuple[str, int]]
 ) -> list[tuple[str, int]]:
     """The lanes that selectors cover, in the order they are to be served."""
-    ranked = []
-    for queue_name, nice in lanes:
-        for rank, selector in enumerate(selectors):
-            if matches(selector, queue_name):
-                ranked.append((rank, nice, queue_name))
-                break
-    return [(queue_name, nice) for _rank, nice, queue_name in sorted(ranked)]
+    ranked = [(rank(selectors, queue), nice, queue) for queue, nice in lanes]
+    return [(queue, nice) for place, nice, queue in sorted(ranked) if place >= 0]
 
 
 class Lanes:
@@ -57,6 +62,7 @@ class Lanes:
         self._samples: dict[tuple[str, int], deque[tuple[float, datetime]]] = {}
         self._floors: dict[tuple[str, int], datetime] = {}
         self._full_claim_at = 0.0
+        self._turn = 0
 
     def refresh(self, found: Iterable[tuple[str, int]]) -> bool:
         """Learn which lanes have rows now; say whether there is a new one."""
@@ -70,9 +76,23 @@ class Lanes:
 
     def for_claim(self, *, now: float) -> tuple[list[Lane], bool]:
         """The lanes to claim from, and whether this claim looks below the floors."""
+        order = self._next_order()
         if now >= self._full_claim_at:
-            return [Lane(*lane) for lane in self._order], True
-        return [Lane(*lane, self._floor(lane, now)) for lane in self._order], False
+            return [Lane(*lane) for lane in order], True
+        return [Lane(*lane, self._floor(lane, now)) for lane in order], False
+
+    def _next_order(self) -> list[tuple[str, int]]:
+        """The lanes in order; those of equal rank take turns at being first."""
+        turn, self._turn = self._turn, self._turn + 1
+        order: list[tuple[str, int]] = []
+        for _rank, group in groupby(self._order, key=self._rank):
+            equals = list(group)
+            first = turn % len(equals)
+            order += equals[first:] + equals[:first]
+        return order
+
+    def _rank(self, lane: tuple[str, int]) -> tuple[int, int]:
+        return rank(self.selectors, lane[0]), lane[1]
 
     def _floor(self, lane: tuple[str, int], now: float) -> datetime | None:
         samples = self._samples.get(lane, deque())

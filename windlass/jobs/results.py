@@ -47,7 +47,7 @@ put = object.__setattr__
 
 @total_ordering
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class JobResult(TaskResult):
+class JobResult(TaskResult):  # type: ignore[misc]  # frozen, only not in its stub
     """The result of a job: Django's, with the job's own state beside it."""
 
     state: str = State.READY.value

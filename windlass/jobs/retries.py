@@ -119,7 +119,9 @@ def delay_after(
     try:
         if isinstance(backoff, str):
             backoff = import_string(backoff)
-        answer = backoff(exception, task_result) if callable(backoff) else backoff
+        answer: Any = backoff
+        if callable(backoff):
+            answer = backoff(exception, task_result)
         if backoff is None:
             answer = DEFAULT_BACKOFF(exception, task_result)
         return None if answer is None else seconds(answer, "the backoff's answer")

@@ -39,6 +39,7 @@ class State(models.TextChoices):
     DISCARDED = "discarded", _("discarded")
 
 
+SAY_VERBS = "Enqueue, retry, cancel or discard it with windlass.api."
 ENDS = (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.DISCARDED)
 
 
@@ -237,17 +238,11 @@ class Job(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse: a job is enqueued and moved by verbs, not saved."""
-        raise TypeError(
-            f"Job {self.id} is a view and cannot be saved. Enqueue a task, or move "
-            "the job with the functions of windlass.api."
-        )
+        raise TypeError(f"Job {self.id} is a view and cannot be saved. {SAY_VERBS}")
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse: see ``save``."""
-        raise TypeError(
-            f"Job {self.id} is a view and cannot be deleted. Discard or prune it "
-            "with the functions of windlass.api."
-        )
+        raise TypeError(f"Job {self.id} is a view and cannot be deleted. {SAY_VERBS}")
 
     @property
     def name(self) -> str:
@@ -298,8 +293,6 @@ def errors_of(history: Sequence[dict[str, Any]] | None) -> list[TaskError]:
 
 def parse_id(value: object) -> uuid.UUID | None:
     """Read a job id in any spelling, or None if it cannot be one."""
-    if isinstance(value, uuid.UUID):
-        return value
     try:
         return uuid.UUID(str(value))
     except ValueError:

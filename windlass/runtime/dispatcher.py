@@ -8,6 +8,7 @@ no harm, so every supervisor brings one.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 from windlass import db
 from windlass.conf import Options
@@ -15,6 +16,7 @@ from windlass.models import Node
 from windlass.runtime.flag import Flag
 from windlass.runtime.janitor import Janitor
 from windlass.runtime.node import Lease
+from windlass.runtime.outage import LOST
 from windlass.runtime.service import serve
 
 logger = logging.getLogger("windlass")
@@ -59,7 +61,10 @@ class Dispatcher:
         """Serve until told to stop; give back the exit code."""
         if self.lease.register(wait=self.told.wait):
             self.lease.start()
-            serve([Janitor(self.options)], self.db, wait=self.told.wait)
+            janitor = Janitor(self.options)
+            serve([janitor], self.db, wait=self.told.wait)
+            with suppress(*LOST):
+                janitor.leave()
             self.lease.stop()
         self.db.close()
         return self.exit_code

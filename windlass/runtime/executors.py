@@ -15,16 +15,15 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
-from django.db import close_old_connections, connections, reset_queries
+from django.db import close_old_connections, connections
 
 from windlass.db import Claimed
 from windlass.jobs import execution
 from windlass.jobs.execution import Executor, Outcome
 from windlass.runtime.flusher import Report, broken
+from windlass.runtime.hygiene import tidy_connections
 from windlass.runtime.ledger import Ledger
 
 logger = logging.getLogger("windlass")
@@ -134,46 +133,6 @@ class Threads:
 
 # A thread without work for this many seconds closes its database connections.
 IDLE = 5.0
-
-
-def tidy_connections() -> None:
-    """
-    Leave no trace of a job in the thread's database connections.
-
-    As Django does between requests, but a healthy connection is kept for the next
-    job even with ``CONN_MAX_AGE = 0``: connecting takes longer than most jobs.
-    """
-    for connection in connections.all(initialized_only=True):
-        if connection.connection is None:
-            continue
-        if _is_spoilt(connection):
-            # Django keeps what is closed inside a block, for the block's end to see.
-            connection.in_atomic_block = False
-            connection.close()
-        elif (
-            connection.errors_occurred
-            or connection.settings_dict["CONN_MAX_AGE"]
-            or not connection.get_autocommit()
-        ):
-            connection.close_if_unusable_or_obsolete()
-    if settings.DEBUG:
-        reset_queries()
-
-
-def _is_spoilt(connection: Any) -> bool:
-    # What the drivers know without asking the server: a task closed it, or left a
-    # transaction open that nobody will ever end.
-    raw = connection.connection
-    if connection.in_atomic_block or connection.needs_rollback:
-        return True
-    if connection.vendor == "postgresql":
-        return bool(raw.info.transaction_status)
-    try:
-        return bool(getattr(raw, "in_transaction", False)) or not (
-            getattr(raw, "open", True)
-        )
-    except connection.Database.Error:
-        return True
 
 
 class EventLoop:

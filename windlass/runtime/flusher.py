@@ -23,8 +23,11 @@ from windlass.jobs import attempts, execution, lifecycle
 from windlass.jobs.execution import Executor, Outcome
 from windlass.jobs.lifecycle import Attempt, Move
 from windlass.models.jobs import Reason
+from windlass.runtime.hygiene import tidy_connections
 from windlass.runtime.ledger import Ledger
 from windlass.runtime.outage import LOST, Outage
+from windlass.signals import heard
+from windlass.tasks_api import task_finished
 
 logger = logging.getLogger("windlass")
 
@@ -119,7 +122,9 @@ class Flusher:
         except LOST:
             raise
         except DatabaseError:
-            moved = set().union(*map(self._write_alone, batch))
+            alone = [self._write_alone(report) for report in batch]
+            batch = [report for report, _moved in alone]
+            moved = set().union(*(moved for _report, moved in alone))
         self.wrote(batch, moved)
 
     def wrote(self, batch: Sequence[Report], moved: set[str]) -> None:
@@ -136,17 +141,21 @@ class Flusher:
                 )
         self.recorded.put([(report, report.job.id in moved) for report in batch])
 
-    def _write_alone(self, report: Report) -> set[str]:
+    def _write_alone(self, report: Report) -> tuple[Report, set[str]]:
         # One row that the database refuses must not hold up its neighbours' ends.
-        node = self.executor.node
+        node, job = self.executor.node, report.job
         try:
-            return lifecycle.record(self.db, node, [report.move])
+            return report, lifecycle.record(self.db, node, [report.move])
         except LOST:
             raise
         except DatabaseError as error:
-            logger.exception("Job %s: its outcome cannot be stored.", report.job.id)
-            move = broken(report.job, error, self.executor)
-            return lifecycle.record(self.db, node, [move])
+            logger.exception("Job %s: its outcome cannot be stored.", job.id)
+            if report.outcome is None:
+                failed = report._replace(move=broken(job, error, self.executor))
+            else:
+                end = execution.unstorable(job, report.outcome, error, self.executor)
+                failed = report._replace(move=end.move, outcome=end)
+            return failed, lifecycle.record(self.db, node, [failed.move])
 
     def _announce_until_told(self) -> None:
         while (batch := self.recorded.get()) is not None:
@@ -161,3 +170,5 @@ class Flusher:
         except BaseException:
             # A receiver may raise even SystemExit, and it must not end this thread.
             logger.exception("Job %s: a receiver of its end failed.", outcome.result.id)
+        if heard(task_finished):
+            tidy_connections()

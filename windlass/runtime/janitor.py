@@ -50,3 +50,7 @@ class Janitor:
         if self.recovery.recovered and self._look_again_at > now + LOOK_AGAIN_AFTER:
             self._look_again_at = now + LOOK_AGAIN_AFTER
         return min(1.0, self.options.process_heartbeat_interval)
+
+    def leave(self) -> None:
+        """Finish what nobody else would: the second look at what was recovered."""
+        self.recovery.look_again()

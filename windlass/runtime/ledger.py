@@ -7,7 +7,10 @@ of the task runs; the pages belong to the kernel, so they outlive a SIGKILL of t
 worker and of its supervisor. Whoever recovers the node on the same host reads it: a
 job that never started is released as if nothing had happened.
 
-Where the file is gone (another host, a reboot), every held job counts as started.
+The file names the process it belongs to, and is believed only once that process is
+dead: one that is merely silent may begin, a moment later, what the file does not name
+yet. Where there is no file to believe (another host, a reboot), every held job counts
+as started.
 """
 
 from __future__ import annotations
@@ -17,16 +20,20 @@ import mmap
 import os
 import struct
 import tempfile
+import uuid
 from collections import deque
 from pathlib import Path
 
 from windlass.db import Claimed
+from windlass.runtime import identity
 
 # Job id, claim number, start in epoch seconds; then one byte that says "in use",
 # written last, so a kill in between leaves an unused slot.
 ENTRY = struct.Struct("=16sId")
 SLOT = 32
 IN_USE = ENTRY.size
+# Process id, its start, and the host within which the two mean something.
+OWNER = struct.Struct("=QQ240s")
 
 
 class Ledger:
@@ -36,12 +43,15 @@ class Ledger:
         self.path = path_of(node)
         self.path.parent.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        size = OWNER.size + slots * SLOT
         try:
-            os.ftruncate(descriptor, slots * SLOT)
-            self._map = mmap.mmap(descriptor, slots * SLOT)
+            # Reserved now: a page that cannot be had later would be a fatal signal.
+            os.posix_fallocate(descriptor, 0, size)
+            self._map = mmap.mmap(descriptor, size)
         finally:
             os.close(descriptor)
-        self._free = deque(range(0, slots * SLOT, SLOT))
+        OWNER.pack_into(self._map, 0, *_this_process())
+        self._free = deque(range(OWNER.size, size, SLOT))
 
     def start(self, job: Claimed, now: float) -> int:
         """Note that a job's code begins; give back the slot to clear."""
@@ -69,21 +79,29 @@ def path_of(node: int) -> Path:
 
 
 def read(node: int) -> dict[tuple[str, int], float] | None:
-    """The (job id, claim) pairs a node had started, and when; None if not known."""
+    """The (job id, claim) pairs a dead node had started, and when; None if unknown."""
     try:
         data = path_of(node).read_bytes()
     except OSError:
         return None
+    if len(data) < OWNER.size or not _is_dead(*OWNER.unpack_from(data)):
+        return None
     found = {}
-    for slot in range(0, len(data) - SLOT + 1, SLOT):
+    for slot in range(OWNER.size, len(data) - SLOT + 1, SLOT):
         if data[slot + IN_USE]:
             id, claim, started = ENTRY.unpack_from(data, slot)
-            text = id.hex()
-            dashed = "-".join(
-                (text[:8], text[8:12], text[12:16], text[16:20], text[20:])
-            )
-            found[dashed, claim] = started
+            found[str(uuid.UUID(bytes=id)), claim] = started
     return found
+
+
+def _this_process() -> tuple[int, int, bytes]:
+    pid = os.getpid()
+    return pid, identity.process_start(pid), identity.host().encode()[:240]
+
+
+def _is_dead(pid: int, started: int, host: bytes) -> bool:
+    here = identity.host().encode()[:240]
+    return host.rstrip(b"\0") == here and not identity.is_running(pid, started)
 
 
 def forget(path: Path) -> None:

@@ -49,7 +49,7 @@ class Outage:
         self._failures += 1
         self._drop_connection()
         longest = min(CEILING, FIRST * 2 ** min(self._failures, 10))
-        return longest * random.uniform(0.5, 1)
+        return float(longest * random.uniform(0.5, 1))
 
     def ended(self) -> None:
         """Note that the database answers."""

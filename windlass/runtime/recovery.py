@@ -56,16 +56,26 @@ class Recovery:
         rescued = 0
         here = self.nodes.filter(host=identity.host(), backend_alias=self.options.alias)
         for node in here:
-            if not identity.is_running(node.pid, node.process_started):
+            if not (_is_alive(node) or self._is_left_to_its_supervisor(node)):
                 cause = ProcessExitError(f"{_who(node)} died while it ran this job.")
                 rescued += self._take_over(node, cause, Reason.CRASHED)
         return rescued
+
+    def _is_left_to_its_supervisor(self, node: Node) -> bool:
+        # The supervisor saw how it died, so for a moment the story is its to tell.
+        patience = timedelta(seconds=2 * self.options.process_heartbeat_interval + 1)
+        began = identity.process_start(node.supervisor_pid or 0)
+        return (
+            node.heartbeat_at > self.db.now() - patience
+            and 0 < began <= node.process_started
+            and identity.is_running(node.supervisor_pid or 0, began)
+        )
 
     def child(self, pid: int, how: str) -> int:
         """Recover the node of a child that the supervisor saw die."""
         rescued = 0
         for node in self.nodes.filter(host=identity.host(), pid=pid):
-            if not identity.is_running(pid, node.process_started):
+            if not _is_alive(node):
                 cause = ProcessExitError(f"{_who(node)} {how} while it ran this job.")
                 rescued += self._take_over(node, cause, Reason.CRASHED)
         return rescued
@@ -169,6 +179,10 @@ def _starts(node: int) -> Callable[[Claimed], float | None]:
     if known is None:
         return lambda job: time.time()
     return lambda job: known.get((job.id, job.claim))
+
+
+def _is_alive(node: Node) -> bool:
+    return identity.is_running(node.pid, node.process_started)
 
 
 def _who(node: Node) -> str:

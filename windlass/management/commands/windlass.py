@@ -19,8 +19,8 @@ from django.db.migrations.executor import MigrationExecutor
 import windlass
 from windlass import conf
 from windlass.exceptions import ConfigurationError
-from windlass.runtime.launch import Topology, launch
 from windlass.runtime.child import die_with_parent
+from windlass.runtime.launch import Topology, launch
 from windlass.runtime.reload import RELOADED_BY, run_with_reload
 
 
