@@ -46,7 +46,12 @@ def test_claims_at_the_same_time_share_the_jobs(dialect, others):
     assert len(ids) == 400
 
 
-def test_claim_finish_and_enqueue_at_the_same_time_lose_nothing(dialect, others):
+def test_claim_finish_and_enqueue_at_the_same_time_lose_nothing(
+    dialect, others, vendor, is_own
+):
+    if vendor == "mysql" and not is_own:
+        pytest.skip("only the own dialect repeats what InnoDB undid in a deadlock")
+
     def produce(dialect):
         for _each in range(10):
             dialect.insert_many(several(10))

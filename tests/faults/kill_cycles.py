@@ -17,10 +17,13 @@ import time
 from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 # A task begins for the engine a moment before its first line can write to the journal.
 FIRST_LINE = 0.25
+# The share of kills that take the supervisor.
+SUPERVISORS = 0.2
 
 
 @dataclass
@@ -57,8 +60,9 @@ class Cycles:
             self._start()
             self._kill_often()
             self._wait_for_the_end()
+            self.runtimes[-1].worker(2)
             self.exit_code = self.runtimes[-1].stop(timeout=60)
-            self.orphans = [p for r in self.runtimes for p in r.processes()]
+            self._wait_for_orphans()
         finally:
             for runtime in self.runtimes:
                 runtime.kill()
@@ -95,11 +99,12 @@ class Cycles:
         from windlass.models import Node
 
         runtime = self.runtimes[-1]
-        alive = sorted(runtime.processes())
-        if not alive:
-            self._start()
+        children = sorted(set(runtime.processes()) - {runtime.pid})
+        # A supervisor alone is one that starts. Mostly it may, or little else happens.
+        if not children and self.random.random() < 0.9:
             return
-        pid = self.random.choice(alive)
+        alone = not children or self.random.random() < SUPERVISORS
+        pid = runtime.pid if alone else self.random.choice(children)
         kinds = dict(Node.objects.values_list("pid", "kind"))
         what = "supervisor" if pid == runtime.pid else kinds.get(pid, "other")
         with suppress(ProcessLookupError):
@@ -120,6 +125,15 @@ class Cycles:
                 held = LiveJob.objects.running().count()
                 raise AssertionError(f"{left} jobs never end, {held} of them held.")
             time.sleep(0.1)
+
+    def _wait_for_orphans(self):
+        deadline = time.monotonic() + 10
+        while self._left_behind() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.orphans = self._left_behind()
+
+    def _left_behind(self):
+        return [pid for runtime in self.runtimes for pid in runtime.processes()]
 
     # From outside
 
@@ -171,10 +185,13 @@ class Cycles:
     def _began(self, job):
         # Killed between the ledger's note and the first line of the task: the engine
         # cannot know that nothing happened yet.
-        from datetime import datetime
+        return self._lived_on(job) <= FIRST_LINE
 
+    def _lived_on(self, job):
+        """Seconds from when a job began, as the ledger says, to the next kill."""
         began = datetime.fromisoformat(job.history[-1]["started_at"]).timestamp()
-        return any(0 <= kill.time - began <= FIRST_LINE for kill in self.kills)
+        later = [kill.time - began for kill in self.kills if kill.time >= began]
+        return min(later, default=float("inf"))
 
     def summary(self):
         """What happened, in a few lines."""
@@ -182,11 +199,8 @@ class Cycles:
 
         states = Counter(Job.objects.values_list("state", "reason"))
         starts = self.journal.starts_by_job()
-        unseen = [
-            str(job.pk)
-            for job in Job.objects.filter(state="failed")
-            if str(job.pk) not in starts
-        ]
+        failed = Job.objects.filter(state="failed")
+        gaps = [self._lived_on(job) for job in failed if str(job.pk) not in starts]
         return "\n".join(
             [
                 f"seed {self.seed}: {len(self.kills)} kills "
@@ -194,7 +208,8 @@ class Cycles:
                 f"{len(self.runtimes)} supervisors",
                 f"jobs: {', '.join(f'{n} {s} {r}'.strip() for (s, r), n in states.items())}",
                 f"starts: {sum(starts.values())}, at most {max(starts.values())} of one "
-                f"job; {len(unseen)} killed between the ledger and their first line",
+                f"job; {len(gaps)} killed between the ledger and their first line"
+                f" (within {max(gaps, default=0) * 1000:.1f} ms)",
             ]
         )
 

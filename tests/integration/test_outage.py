@@ -169,7 +169,10 @@ def private(server, journal, tmp_path):
 def test_a_server_that_stops_and_starts_again_loses_and_doubles_nothing(
     server, private, journal, tmp_path, django_db_setup, django_db_blocker
 ):
-    python(private, "from django.core.management import call_command as c; c('migrate', verbosity=0)")
+    python(
+        private,
+        "from django.core.management import call_command as c; c('migrate', verbosity=0)",
+    )
     python(
         private,
         "from tests.integration.project import tasks;"

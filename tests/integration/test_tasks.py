@@ -32,8 +32,12 @@ def test_a_task_cannot_end_the_thread_it_runs_in(start, journal, task, error):
     assert runtime.worker() == [pid]
 
 
-def test_a_broken_connection_is_not_left_to_the_next_job(start):
-    tasks.break_connection.enqueue()
+@pytest.mark.parametrize(
+    "task",
+    [tasks.break_connection, tasks.leave_block_open, tasks.leave_transaction_open],
+)
+def test_a_spoilt_connection_is_not_left_to_the_next_job(start, task):
+    task.enqueue()
     after = [tasks.use_connection.enqueue() for _ in range(3)]
 
     assert start("--drain", options=ONE_THREAD).wait() == 0

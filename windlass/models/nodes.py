@@ -17,6 +17,8 @@ class Node(models.Model):
     """One process of the runtime, alive while its heartbeat is fresh."""
 
     class Kind(models.TextChoices):
+        """What a process of the runtime does."""
+
         WORKER = "worker", _("worker")
         DISPATCHER = "dispatcher", _("dispatcher")
 

@@ -83,6 +83,7 @@ class Threads:
         ]
 
     def start(self) -> None:
+        """Let the threads take jobs."""
         for thread in self.threads:
             thread.start()
 

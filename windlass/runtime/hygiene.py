@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
-from django.db import connections, reset_queries
+from django.db import Error, connections, reset_queries
 
 
 def tidy_connections() -> None:
@@ -16,20 +17,25 @@ def tidy_connections() -> None:
     job even with ``CONN_MAX_AGE = 0``: connecting takes longer than most jobs.
     """
     for connection in connections.all(initialized_only=True):
-        if connection.connection is None:
-            continue
-        if _is_spoilt(connection):
-            # Django keeps what is closed inside a block, for the block's end to see.
-            connection.in_atomic_block = False
-            connection.close()
-        elif (
-            connection.errors_occurred
-            or connection.settings_dict["CONN_MAX_AGE"]
-            or not connection.get_autocommit()
-        ):
-            connection.close_if_unusable_or_obsolete()
+        if connection.connection is not None:
+            # A driver may refuse to close what a task has closed before.
+            with suppress(Error):
+                _tidy(connection)
     if settings.DEBUG:
         reset_queries()
+
+
+def _tidy(connection: Any) -> None:
+    if _is_spoilt(connection):
+        # Django keeps what is closed inside a block, for the block's end to see.
+        connection.in_atomic_block = False
+        connection.close()
+    elif (
+        connection.errors_occurred
+        or connection.settings_dict["CONN_MAX_AGE"]
+        or not connection.get_autocommit()
+    ):
+        connection.close_if_unusable_or_obsolete()
 
 
 def _is_spoilt(connection: Any) -> bool:

@@ -45,8 +45,9 @@ class Ledger:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         size = OWNER.size + slots * SLOT
         try:
-            # Reserved now: a page that cannot be had later would be a fatal signal.
-            os.posix_fallocate(descriptor, 0, size)
+            # Written, not only sized: a page that cannot be had later is a fatal signal.
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(bytes(size))
             self._map = mmap.mmap(descriptor, size)
         finally:
             os.close(descriptor)

@@ -4,10 +4,7 @@ One worker process: claim, run, record, until told to stop.
 The main thread claims. Threads and an event loop run tasks, the flusher records
 their outcomes, and a heartbeat thread keeps the lease and listens. On a database
 with one writer, the main thread records too, in the transaction of its next claim.
-
-A stop lets what has started end, hands back what has not, and after
-``shutdown_timeout`` takes what still runs from its threads: a job that may run again
-is released, one that may not ends as interrupted.
+How it stops is in ``shutdown``.
 """
 
 from __future__ import annotations
@@ -19,11 +16,9 @@ from collections.abc import Sequence
 from windlass import db
 from windlass.conf import Options, WorkerOptions
 from windlass.db import Claimed
-from windlass.exceptions import ProcessExitError
-from windlass.jobs import attempts, execution, lifecycle
+from windlass.jobs import execution, lifecycle
 from windlass.jobs.execution import Executor
-from windlass.jobs.lifecycle import Attempt
-from windlass.models import Node, Reason
+from windlass.models import Node
 from windlass.runtime.budget import Budget
 from windlass.runtime.claimer import BOUND, Claimer
 from windlass.runtime.exchange import Exchange
@@ -33,6 +28,7 @@ from windlass.runtime.flusher import Flusher, Report
 from windlass.runtime.ledger import Ledger
 from windlass.runtime.node import Lease
 from windlass.runtime.outage import LOST, Outage
+from windlass.runtime.shutdown import finish
 from windlass.tasks_api import task_backends
 
 logger = logging.getLogger("windlass")
@@ -43,8 +39,6 @@ SOON, SOON_FOR = 0.005, 0.1
 # Jobs that no thread has begun in this time go back to where others can take them.
 STUCK = 0.2
 LOOP_STUCK = 1.0
-# Seconds for the last records, after what still ran was taken from its threads.
-LAST_WRITES = 10.0
 
 
 class Worker:
@@ -120,7 +114,7 @@ class Worker:
                     self._claim_in_doubt = True
                     self.threads.outages += 1
                     self._wait_or_stop(self.outage.began(error))
-            self._finish()
+            finish(self)
         finally:
             self.db.close()
         return self.exit_code
@@ -146,7 +140,7 @@ class Worker:
             settled=self._settled,
         )
         self.threads = Threads(
-            executor, self.running, self._deliver, count=worker.threads
+            executor, self.running, self.deliver, count=worker.threads
         )
         self.loop: EventLoop | None = None
         self._soon_until = self._handed_out_at = 0.0
@@ -224,7 +218,7 @@ class Worker:
             if self.loop is None:
                 limit = self.worker.async_concurrency
                 self.loop = EventLoop(
-                    self.executor, self.running, self._deliver, limit=limit
+                    self.executor, self.running, self.deliver, limit=limit
                 )
                 self.loop.start()
             chosen = {job.id for job in asyncs}
@@ -235,7 +229,8 @@ class Worker:
         for job in jobs:
             self.threads.jobs.put(job)
 
-    def _deliver(self, report: Report) -> None:
+    def deliver(self, report: Report) -> None:
+        """Take a report from any thread."""
         self.flusher.reports.put(report)
         if self.db.single_writer and not self.attention.is_set():
             self.attention.set()
@@ -265,6 +260,11 @@ class Worker:
             if self.loop and self.loop.freed_at < stuck and self._hand_back_from_loop():
                 self._loop_stuck_at = time.monotonic()
 
+    def hand_back(self) -> None:
+        """Give back all that has not started."""
+        self._hand_back_from_threads()
+        self._hand_back_from_loop()
+
     def _hand_back_from_threads(self) -> int:
         return self._hand_back(self.threads.unstarted(), is_async=False)
 
@@ -278,7 +278,7 @@ class Worker:
         if self.budget is not None:
             self.budget.give_back(len(jobs))
         for job in jobs:
-            self._deliver(Report(job, lifecycle.release(job), is_async=is_async))
+            self.deliver(Report(job, lifecycle.release(job), is_async=is_async))
         return len(jobs)
 
     def _wait_for_a_reason(self, room: int) -> None:
@@ -296,52 +296,3 @@ class Worker:
             if not self.stopping:
                 self.attention.wait(left)
         return self.stopping is not None
-
-    # The end
-
-    def _finish(self) -> None:
-        """Hand back what has not started, wait for what has, record all of it."""
-        self._hand_back_from_threads()
-        self._hand_back_from_loop()
-        self.threads.stop()
-        deadline = time.monotonic() + self.options.shutdown_timeout
-        self._wait_for_records(deadline, unless_forced=True)
-        deadline = time.monotonic() + LAST_WRITES
-        self._wait_for_records(deadline, unless_forced=False)
-        self.flusher.abandoned.set()
-        self.flusher.stop()
-        if self.loop is not None:
-            self.loop.stop()
-        if self.claimer.in_hand:
-            # What the database did not take is recovered with the ledger's help.
-            self.exit_code = 1
-        else:
-            self.ledger.remove()
-            self.lease.stop()
-
-    def _interrupt(self) -> None:
-        for job, started, slot in self.running.interrupt():
-            attempt = Attempt(job, self.executor.node, started, time.time())
-            error = ProcessExitError(
-                f"The worker {self.name} had to stop ({self.stopping}) before this "
-                "attempt ended, and the job may not run twice. Retry it if it may."
-            )
-            entry = attempts.describe(attempt, Reason.INTERRUPTED, error)
-            move = lifecycle.interrupt(attempt, entry)
-            self._deliver(Report(job, move, slot=slot))
-
-    def _wait_for_records(self, deadline: float, *, unless_forced: bool) -> None:
-        while self.claimer.in_hand and not (unless_forced and self.forced):
-            self.attention.clear()
-            if not unless_forced:
-                # Each time: a job that had just been taken begins a moment later.
-                self._interrupt()
-            try:
-                if self.exchange is not None:
-                    self.exchange.write()
-                pause = 0.05
-            except LOST as error:
-                pause = self.outage.began(error)
-            if time.monotonic() >= deadline:
-                return
-            self.attention.wait(min(pause, max(0.0, deadline - time.monotonic())))

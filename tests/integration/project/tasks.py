@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from django.db import connection
+from django.db import connection, transaction
 
 from tests.integration.project.journal import note
 from windlass import task
@@ -140,8 +140,26 @@ def break_connection(context):
 
 
 @task(takes_context=True)
-def use_connection(context):
+def leave_block_open(context):
+    """Begin a transaction that nobody ends."""
+    note("start", context)
+    transaction.atomic().__enter__()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+@task(takes_context=True)
+def leave_transaction_open(context):
+    """Begin a transaction that not even Django knows of."""
     note("start", context)
     with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+
+
+@task(takes_context=True)
+def use_connection(context):
+    note("start", context)
+    assert not connection.in_atomic_block
+    with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     note("end", context)
