@@ -18,10 +18,8 @@ def eventually(condition, *, timeout=10.0, message=None):
         if found:
             return found
         if time.monotonic() >= deadline:
-            said = message() if callable(message) else message
-            raise AssertionError(
-                f"It was still {found!r} after {timeout:g} s{f': {said}' if said else ''}"
-            )
+            said = (message() if callable(message) else message) or ""
+            raise AssertionError(f"still {found!r} after {timeout:g} s\n{said}")
         time.sleep(LOOK_EVERY)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -84,7 +85,7 @@ class WindlassBackend(BaseTaskBackend):
         Raises EnqueueError (also a TypeError or InvalidTask) with nothing stored.
         """
         job = self._new_job(self._checked_call(task), args, kwargs)
-        (enqueued_at,) = lifecycle.enqueue(db.dialect(self.database), [job])
+        (enqueued_at,) = self._store([job])
         result = results.of_new(task, job, args, kwargs, enqueued_at)
         if heard(task_enqueued):
             task_enqueued.send_robust(sender=type(self), task_result=result)
@@ -102,7 +103,7 @@ class WindlassBackend(BaseTaskBackend):
         jobs = [self._new_job(parts[id(task)], args, kw) for task, args, kw in calls]
         if not jobs:
             return []
-        times = lifecycle.enqueue(db.dialect(self.database), jobs)
+        times = self._store(jobs)
         found = [
             results.of_new(task, job, args, kwargs, time)
             for (task, args, kwargs), job, time in zip(calls, jobs, times, strict=True)
@@ -129,6 +130,11 @@ class WindlassBackend(BaseTaskBackend):
         text = dump_call(task.module_path, args, kwargs)
         later = [json.loads(part) for part in text]
         transaction.on_commit(partial(self.enqueue, task, *later), using=self.database)
+
+    def _store(self, jobs: list[NewJob]) -> list[datetime]:
+        own = self.configuration
+        notify = own.wakeup != "poll"
+        return lifecycle.enqueue(db.dialect(own.database_alias), jobs, notify=notify)
 
     def _checked_call(self, task: Any) -> NewJob:
         """What all jobs of a task share, if the task may be enqueued here."""

@@ -18,6 +18,7 @@ from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 # A task begins for the engine a moment before its first line can write to the journal.
@@ -178,7 +179,7 @@ class Cycles:
             yield f"its attempts were {numbers}, and {job.attempts} by the database"
         if starts and starts[-1].time > job.finished_at.timestamp():
             yield "it started again after its end was recorded"
-        for first, second in zip(starts, starts[1:], strict=False):
+        for first, second in pairwise(starts):
             if any(e.time > second.time and e.attempt == first.attempt for e in ends):
                 yield "two attempts overlapped"
 
@@ -201,16 +202,15 @@ class Cycles:
         starts = self.journal.starts_by_job()
         failed = Job.objects.filter(state="failed")
         gaps = [self._lived_on(job) for job in failed if str(job.pk) not in starts]
-        return "\n".join(
-            [
-                f"seed {self.seed}: {len(self.kills)} kills "
-                f"{dict(Counter(kill.what for kill in self.kills))}, "
-                f"{len(self.runtimes)} supervisors",
-                f"jobs: {', '.join(f'{n} {s} {r}'.strip() for (s, r), n in states.items())}",
-                f"starts: {sum(starts.values())}, at most {max(starts.values())} of one "
-                f"job; {len(gaps)} killed between the ledger and their first line"
-                f" (within {max(gaps, default=0) * 1000:.1f} ms)",
-            ]
+        victims = dict(Counter(kill.what for kill in self.kills))
+        ended = ", ".join(f"{n} {' '.join(how).strip()}" for how, n in states.items())
+        return (
+            f"seed {self.seed}: {len(self.kills)} kills {victims}, "
+            f"{len(self.runtimes)} supervisors\n"
+            f"jobs: {ended}; {sum(starts.values())} starts, at most "
+            f"{max(starts.values())} of one job\n"
+            f"{len(gaps)} jobs were killed between the ledger and their first line, "
+            f"within {1000 * max(gaps, default=0):.1f} ms"
         )
 
 

@@ -13,8 +13,8 @@ def test_every_promise_is_kept_while_processes_are_killed(
     cycles = Cycles(tmp_path, 1000, cycles=10, seed=seed, longest=0.1, pause=(0.1, 0.6))
     cycles.run()
 
-    print(cycles.summary())  # noqa: T201
+    print(cycles.summary())
     for runtime in cycles.runtimes:
-        print(f"--- {runtime.output.name}\n{runtime.said()[-5000:]}")  # noqa: T201
+        print(f"--- {runtime.output.name}\n{runtime.said()[-5000:]}")
     assert cycles.verdict() == []
     assert len(cycles.kills) >= 5

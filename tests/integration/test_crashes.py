@@ -1,4 +1,4 @@
-"""A process that dies: it is replaced, and what it held is recovered for what it was."""
+"""A process that dies is replaced, and what it held recovered for what it was."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def gate(tmp_path):
 
 @pytest.fixture
 def held(journal, gate):
-    """Jobs for one thread: the first runs until the gate opens, the rest wait for it."""
+    """Jobs for one thread: the first runs until the gate opens, the rest wait."""
 
     def held(first, more=3):
         jobs = [first.enqueue(str(gate)), *(tasks.work.enqueue() for _ in range(more))]
@@ -64,7 +64,7 @@ def test_a_killed_worker_is_replaced_and_its_jobs_run_again(start, journal, gate
 def test_a_started_job_with_one_attempt_fails_and_never_starts_twice(
     start, journal, gate, held
 ):
-    first, rest = held(tasks.wait_for)
+    first, _rest = held(tasks.wait_for)
     runtime = start(options=ONE_THREAD)
     (pid,) = runtime.worker()
     wait_for_start(journal)
@@ -120,9 +120,9 @@ def test_a_killed_dispatcher_is_replaced_and_its_row_goes(start):
 
 
 def test_workers_end_when_their_supervisor_is_killed(start, journal, gate, held):
-    first, rest = held(tasks.wait_for_again)
+    held(tasks.wait_for_again)
     runtime = start(options={**ONE_THREAD, "shutdown_timeout": 0.5})
-    (pid,) = runtime.worker()
+    runtime.worker()
     wait_for_start(journal)
 
     kill(runtime.pid)
@@ -160,7 +160,7 @@ def test_a_new_supervisor_recovers_by_the_ledger_what_was_killed_whole(
 
 
 def test_only_work_recovers_its_own_host_too(start, journal, gate, held):
-    first, _rest = held(tasks.wait_for_again)
+    held(tasks.wait_for_again)
     runtime = start(options=ONE_THREAD)
     runtime.worker()
     wait_for_start(journal)

@@ -1,4 +1,4 @@
-"""Each process of the runtime is a node: it beats while it lives and leaves no trace."""
+"""Each process of the runtime is a node: it beats while it lives, then leaves."""
 
 from tests.integration.project import tasks
 from tests.integration.runtime import is_running, workers

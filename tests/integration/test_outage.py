@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from django.db import connection, connections
+from django.db import connection
 
 from tests.integration.project import tasks
 from tests.integration.runtime import ROOT, Runtime, environment, workers
@@ -171,7 +171,8 @@ def test_a_server_that_stops_and_starts_again_loses_and_doubles_nothing(
 ):
     python(
         private,
-        "from django.core.management import call_command as c; c('migrate', verbosity=0)",
+        "from django.core.management import call_command;"
+        "call_command('migrate', verbosity=0)",
     )
     python(
         private,

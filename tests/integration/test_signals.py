@@ -1,4 +1,4 @@
-"""Stopping: what has started may end, what has not goes back, a second signal forces."""
+"""A stop: what has started may end, the rest goes back, a second signal forces."""
 
 import signal
 

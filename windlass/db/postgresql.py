@@ -8,13 +8,16 @@ insert itself and so at the caller's commit.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import time
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from operator import attrgetter
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -46,8 +49,12 @@ _by_available_at = attrgetter("available_at")
 class PostgreSQL(Dialect):
     """The engine's operations in PostgreSQL's own words."""
 
-    # Shared by all threads: when this process last notified each queue.
-    _notified: dict[tuple[str, str, str, int | None], float] = {}
+    # When this process last notified each queue: outside of transactions, shared by
+    # all threads, and inside each outermost atomic block.
+    _notified: dict[tuple[str, str, str], float] = {}
+    _in_block: WeakKeyDictionary[Any, dict[tuple[str, str, str], float]] = (
+        WeakKeyDictionary()
+    )
 
     def __init__(self, database: str, *, owned: bool = False) -> None:
         super().__init__(database, owned=owned)
@@ -132,13 +139,13 @@ class PostgreSQL(Dialect):
         # away, so each transaction counts for itself.
         now = time.monotonic()
         blocks = self.connection.atomic_blocks
-        block = id(blocks[0]) if blocks else None
-        key = (self.database, job.backend_alias, job.queue_name, block)
-        if now - self._notified.get(key, 0) < NOTIFY_EVERY:
+        times = self._in_block.setdefault(blocks[0], {}) if blocks else self._notified
+        key = (self.database, job.backend_alias, job.queue_name)
+        if now - times.get(key, 0) < NOTIFY_EVERY:
             return None
-        if len(self._notified) > 1000:
-            self._notified.clear()
-        self._notified[key] = now
+        if len(times) > 1000:
+            times.clear()
+        times[key] = now
         return channel(job.backend_alias)
 
     def _notify_all(self, cursor: Any, jobs: Sequence[NewJob]) -> None:
@@ -247,7 +254,10 @@ class PostgreSQL(Dialect):
 
 def channel(backend_alias: str) -> str:
     """The notification channel of a backend alias."""
-    return f"windlass_{backend_alias}"
+    # PostgreSQL cuts names at 63 bytes, and a channel's name stands in quotes.
+    if re.fullmatch(r"[a-zA-Z0-9_.-]{1,50}", backend_alias):
+        return f"windlass_{backend_alias}"
+    return f"windlass_{hashlib.sha256(backend_alias.encode()).hexdigest()[:32]}"
 
 
 @cache

@@ -77,11 +77,13 @@ class Attempt(NamedTuple):
 # Enqueue and claim
 
 
-def enqueue(db: Dialect, jobs: Sequence[NewJob]) -> list[datetime]:
+def enqueue(
+    db: Dialect, jobs: Sequence[NewJob], *, notify: bool = True
+) -> list[datetime]:
     """Store jobs in the caller's transaction, all or none."""
     if len(jobs) == 1:
-        return [db.insert(jobs[0])]
-    return db.insert_many(jobs)
+        return [db.insert(jobs[0], notify=notify)]
+    return db.insert_many(jobs, notify=notify)
 
 
 def claim(

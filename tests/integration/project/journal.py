@@ -56,11 +56,15 @@ class Journal:
 
     def starts(self, job=None):
         """The starts, of one job or of all."""
-        return [l for l in self.lines("start") if job is None or l.job == str(job)]
+        return self._of("start", job)
 
     def ends(self, job=None):
         """The ends, of one job or of all."""
-        return [l for l in self.lines("end") if job is None or l.job == str(job)]
+        return self._of("end", job)
+
+    def _of(self, event, job):
+        lines = self.lines(event)
+        return lines if job is None else [x for x in lines if x.job == str(job)]
 
     def labels(self):
         """The labels of what started, in order."""
