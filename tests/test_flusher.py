@@ -74,5 +74,6 @@ def test_an_outcome_the_database_refuses_fails_its_own_job_and_says_so(
 
     states = [Job.objects.get(pk=result.id).state for result in results]
     assert states == ["succeeded", "failed", "succeeded"]
-    assert [status for _id, status in finished] == ["SUCCESSFUL", "FAILED", "SUCCESSFUL"]
+    said = [status for _id, status in finished]
+    assert said == ["SUCCESSFUL", "FAILED", "SUCCESSFUL"]
     assert Job.objects.get(pk=results[1].id).errors

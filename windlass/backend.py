@@ -95,7 +95,7 @@ class WindlassBackend(BaseTaskBackend):
         """
         Store many jobs at once, given as (task, args, kwargs): all of them or none.
 
-        One statement however many they are; the results come in the calls' order.
+        A few statements however many they are; the results come in the calls' order.
         """
         calls = list(calls)
         tasks = {id(task): task for task, _args, _kwargs in calls}

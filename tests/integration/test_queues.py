@@ -57,9 +57,7 @@ def test_queues_that_no_selector_covers_are_left_alone(start, journal):
     enqueue("exact", queue="min")
     enqueue("theirs", queue="theirs")
 
-    assert drained(start, journal, "--queues", "mi*") == ["mine", "exact"] or (
-        set(journal.labels()) == {"mine", "exact"}
-    )
+    assert set(drained(start, journal, "--queues", "mi*")) == {"mine", "exact"}
     assert states() == {"succeeded": 2, "ready": 1}
 
 

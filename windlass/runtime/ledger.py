@@ -45,7 +45,7 @@ class Ledger:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         size = OWNER.size + slots * SLOT
         try:
-            # Written, not only sized: a page that cannot be had later is a fatal signal.
+            # Written, not only sized: a page missing later would be a fatal signal.
             with open(descriptor, "wb", closefd=False) as file:
                 file.write(bytes(size))
             self._map = mmap.mmap(descriptor, size)

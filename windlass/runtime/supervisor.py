@@ -73,6 +73,7 @@ class Supervisor:
         self.options, self.plans = options, plans
         self.signals: list[int] = []
         self.stop_asked = 0
+        self.exit_code = 0
         self.asked_at = float("-inf")
         self.kill_at = float("inf")
         self.rescues: dict[int, Rescue] = {}
@@ -101,7 +102,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             os.close(wake)
             os.close(told)
-        return 0
+        return self.exit_code
 
     def _note(self, number: int, _frame: Any) -> None:
         self.signals.append(number)
@@ -149,6 +150,7 @@ class Supervisor:
                 self._stop(force=self.stop_asked > 0)
         if time.monotonic() >= self.kill_at:
             logger.error("Some processes did not end in time and are killed.")
+            self.exit_code = 1
             # Once more later, for who recovers what these held.
             self.kill_at = time.monotonic() + LAST_WRITES
             self._signal_all(signal.SIGKILL)

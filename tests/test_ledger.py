@@ -1,0 +1,111 @@
+"""The ledger: what a worker process has begun, told by a file that outlives it."""
+
+import os
+import signal
+import uuid
+from datetime import UTC, datetime
+
+import pytest
+
+from windlass.db import Claimed
+from windlass.runtime import identity, ledger
+from windlass.runtime.ledger import Ledger
+
+
+def claimed(claim=1):
+    now = datetime.now(UTC)
+    return Claimed(
+        id=str(uuid.uuid4()),
+        claim=claim,
+        backend_alias="default",
+        queue_name="default",
+        nice=0,
+        task_path="a.b",
+        args="[]",
+        kwargs="{}",
+        attempts=1,
+        max_attempts=1,
+        crashes=0,
+        enqueued_at=now,
+        available_at=now,
+        history=None,
+        metadata=None,
+        policy=None,
+    )
+
+
+@pytest.fixture
+def node():
+    node = identity.new_node_id()
+    yield node
+    ledger.forget(ledger.path_of(node))
+
+
+def in_a_process_that_dies(body):
+    """Run a function in a child that is killed right after it."""
+    pid = os.fork()
+    if not pid:
+        try:
+            body()
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+def test_what_a_killed_process_had_begun_can_be_read(node):
+    begun, ended, never = claimed(3), claimed(), claimed()
+
+    def work():
+        mine = Ledger(node, slots=4)
+        mine.start(begun, 1234.5)
+        mine.clear(mine.start(ended, 1234.6))
+
+    in_a_process_that_dies(work)
+
+    found = ledger.read(node)
+    assert found == {(begun.id, 3): 1234.5}
+    assert (never.id, 1) not in found
+
+
+def test_a_slot_is_used_again(node):
+    last = claimed(7)
+
+    def work():
+        mine = Ledger(node, slots=1)
+        for _ in range(5):
+            mine.clear(mine.start(claimed(), 1.0))
+        mine.start(last, 2.0)
+
+    in_a_process_that_dies(work)
+
+    assert ledger.read(node) == {(last.id, 7): 2.0}
+
+
+def test_the_ledger_of_a_living_process_says_nothing(node):
+    mine = Ledger(node, slots=1)
+    mine.start(claimed(), 1.0)
+
+    assert ledger.read(node) is None
+
+
+def test_a_ledger_that_is_gone_or_cut_says_nothing(node):
+    assert ledger.read(node) is None
+    in_a_process_that_dies(lambda: Ledger(node, slots=1))
+    assert ledger.read(node) == {}
+    with ledger.path_of(node).open("r+b") as file:
+        file.truncate(10)
+    assert ledger.read(node) is None
+
+
+def test_removing_it_twice_is_no_error(node):
+    mine = Ledger(node, slots=1)
+    mine.remove()
+    mine.remove()
+    assert not ledger.path_of(node).exists()
+
+
+def test_nobody_else_may_read_it(node):
+    Ledger(node, slots=1)
+    path = ledger.path_of(node)
+    assert path.stat().st_mode & 0o077 == 0
+    assert path.parent.stat().st_mode & 0o077 == 0
