@@ -266,7 +266,8 @@ def followed():
     def note(frame, event, argument):
         if event == "call":
             path = frame.f_code.co_filename
-            if path.startswith(str(PACKAGE)):
+            # Before Python 3.12 each comprehension had a frame of its own.
+            if path.startswith(str(PACKAGE)) and "<" not in frame.f_code.co_name:
                 name = Path(path).relative_to(PACKAGE).as_posix()
                 call = f"{name}:{frame.f_code.co_qualname}"
                 if not chain or chain[-1] != call:
