@@ -224,9 +224,8 @@ def _drain(
             with run.child(command, environment) as other:
                 return run.drained(db, n, [one, other])
     worker = {"processes": processes, **(worker or {})}
-    with run.runtime(db, worker, "--drain", "-v", "0", log=log) as process:
+    with run.runtime(db, worker, "-v", "0", log=log) as process:
         rate = run.drained(db, n, [process])
-        # It ends by itself; what it does then must not be cut short.
-        if process.wait(60):
-            raise WrongCount(f"The runtime ended with {process.returncode}.")
+    if process.returncode:
+        raise WrongCount(f"The runtime ended with {process.returncode}.")
     return rate

@@ -6,7 +6,9 @@ from django.test.utils import setup_databases, teardown_databases
 
 from tests.integration.project.journal import VARIABLE, Journal
 from tests.integration.runtime import Runtime, environment
+from tests.integration.states import ledgers
 from windlass.models import EndedJob, LiveJob, Node
+from windlass.runtime import ledger
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +60,8 @@ def start(committed, journal, tmp_path):
     yield start
     for runtime in started:
         runtime.kill()
+    for path in ledgers():
+        ledger.forget(path)
     for runtime in started:
         print(f"--- {runtime.output.name} (process {runtime.pid})")  # noqa: T201
         print(runtime.said()[-20_000:])  # noqa: T201

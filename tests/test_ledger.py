@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 import uuid
 from datetime import UTC, datetime
 
@@ -109,3 +110,22 @@ def test_nobody_else_may_read_it(node):
     path = ledger.path_of(node)
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_what_died_days_ago_is_swept_and_what_beats_is_not(node, monkeypatch):
+    other = identity.new_node_id()
+    old, beating = Ledger(node, slots=1).path, Ledger(other, slots=1).path
+    # So long that nobody else's files are old enough.
+    year = 365 * 86400
+    monkeypatch.setattr(ledger, "KEPT", year)
+    long_ago = time.time() - year - 60
+    for path in (old, beating):
+        os.utime(path, (long_ago, long_ago))
+    ledger.touch(other)
+
+    ledger.sweep(now=time.time())
+
+    assert not old.exists()
+    assert beating.exists()
+    ledger.forget(beating)
+    ledger.touch(other)  # of a dispatcher, say: it keeps none

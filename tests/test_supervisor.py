@@ -139,7 +139,7 @@ def test_a_part_that_ignores_every_signal_is_killed_in_the_end(supervise, tmp_pa
     process.send_signal(signal.SIGTERM)
     said = finish(process, timeout=10)
 
-    assert process.returncode == 0
+    assert process.returncode == 1
     assert "did not end in time and are killed" in said
 
 

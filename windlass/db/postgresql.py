@@ -40,8 +40,8 @@ from windlass.db.records import Claimed, Ended, Lane, NewJob, Returned
 COPY_FROM = 200
 COPY_CHUNK = 1000
 # One NOTIFY for each queue in this time: at commit each takes a lock of the whole
-# cluster. Workers poll for twice as long after they saw one.
-NOTIFY_EVERY = 0.05
+# cluster. Workers poll for five times as long after they saw one.
+NOTIFY_EVERY = 0.01
 
 _by_available_at = attrgetter("available_at")
 

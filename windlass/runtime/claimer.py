@@ -25,6 +25,8 @@ AHEAD = 0.05
 # A new kind of job weighs this much against what was measured before.
 WEIGHT = 0.3
 LANES_EVERY = 1.0
+# A claim that came back short asks for new lanes, though not at every poll.
+LANES_AFTER_SHORT = 0.02
 FORGET_LANES_EVERY = 60.0
 
 
@@ -45,8 +47,8 @@ class Claimer:
         self.settled_sync = self.settled_async = 0
         self.seconds_per_job: float | None = None
         self.expect_async = False
-        # Whether the last claim looked below the floors too.
-        self.looked_everywhere = False
+        # Whether the last claim saw every lane, below its floor too.
+        self.looked_everywhere = self._thorough = False
         self._lanes_at = float("-inf")
         self._forget_at = float("-inf")
 
@@ -100,7 +102,7 @@ class Claimer:
         begun = time.monotonic()
         self._look_for_lanes(short=False)
         lanes, full = self.lanes.for_claim(now=begun)
-        self.looked_everywhere = full
+        self.looked_everywhere, self._thorough = full and self._thorough, False
         if not lanes:
             return []
         jobs = lifecycle.claim(self.db, self.node, self.backend_alias, lanes, limit)
@@ -113,7 +115,7 @@ class Claimer:
     def _look_for_lanes(self, *, short: bool) -> bool:
         """Refresh the lanes if it is time, or if a claim came back short."""
         now = time.monotonic()
-        if not short and now - self._lanes_at < LANES_EVERY:
+        if now - self._lanes_at < (LANES_AFTER_SHORT if short else LANES_EVERY):
             return False
         found = self.db.lanes(self.backend_alias)
         self._lanes_at = now
@@ -121,6 +123,11 @@ class Claimer:
             self._forget_at = now
             self.lanes.keep_only(found)
         return self.lanes.refresh(found)
+
+    def look_everywhere(self) -> None:
+        """Let the next claim trust nothing it remembers."""
+        self.lanes.forget_floors()
+        self._lanes_at, self._thorough = float("-inf"), True
 
     def release_unknown(self, known: Collection[tuple[str, int]]) -> None:
         """

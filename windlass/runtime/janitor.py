@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 
 from windlass.conf import Options
+from windlass.runtime import ledger
 from windlass.runtime.recovery import Recovery
 
 SWEEP_EVERY = 60.0
@@ -47,6 +48,7 @@ class Janitor:
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_EVERY
             self.recovery.unregistered_holders()
+            ledger.sweep(now=time.time())
         if self.recovery.recovered and self._look_again_at > now + LOOK_AGAIN_AFTER:
             self._look_again_at = now + LOOK_AGAIN_AFTER
         return min(1.0, self.options.process_heartbeat_interval)

@@ -65,7 +65,7 @@ def import_tasks() -> None:
         if app.module is not None and module_has_submodule(app.module, "tasks"):
             try:
                 import_module(f"{app.name}.tasks")
-            except Exception:
+            except (Exception, SystemExit):
                 # Its jobs will be refused one by one, with the same error.
                 logger.exception("%s.tasks cannot be imported.", app.name)
 

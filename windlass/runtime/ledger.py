@@ -32,6 +32,8 @@ from windlass.runtime import identity
 ENTRY = struct.Struct("=16sId")
 SLOT = 32
 IN_USE = ENTRY.size
+# Seconds after its process's last heartbeat.
+KEPT = 2 * 86400.0
 # Process id, its start, and the host within which the two mean something.
 OWNER = struct.Struct("=QQ240s")
 
@@ -103,6 +105,21 @@ def _this_process() -> tuple[int, int, bytes]:
 def _is_dead(pid: int, started: int, host: bytes) -> bool:
     here = identity.host().encode()[:240]
     return host.rstrip(b"\0") == here and not identity.is_running(pid, started)
+
+
+def touch(node: int) -> None:
+    """Say that the process of a ledger lives, for ``sweep``."""
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(path_of(node))
+
+
+def sweep(*, now: float) -> None:
+    """Delete what processes that died days ago left, and nobody recovered here."""
+    # They may belong to other databases of this host, whose runtimes may be down.
+    for path in path_of(0).parent.glob("*.ledger"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < now - KEPT:
+                forget(path)
 
 
 def forget(path: Path) -> None:

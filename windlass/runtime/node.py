@@ -18,7 +18,7 @@ import windlass
 from windlass import db
 from windlass.conf import Options
 from windlass.models import Node
-from windlass.runtime import identity
+from windlass.runtime import identity, ledger
 from windlass.runtime.outage import LOST, Outage
 
 logger = logging.getLogger("windlass")
@@ -106,6 +106,7 @@ class Lease:
         self.db.close()
 
     def _beat(self) -> None:
+        ledger.touch(self.node)
         nodes = Node.objects.using(self.options.database_alias)
         if not nodes.filter(id=self.node).update(heartbeat_at=self.db.now()):
             self.lost("its row was removed: another node took its work over")

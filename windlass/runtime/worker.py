@@ -34,8 +34,8 @@ from windlass.tasks_api import task_backends
 logger = logging.getLogger("windlass")
 
 # After the last job or wake-up, look again this often for this long: producers
-# notify at most once in 50 ms, so a job may come without a notification of its own.
-SOON, SOON_FOR = 0.005, 0.1
+# notify at most once in 10 ms, so a job may come without a notification of its own.
+SOON, SOON_FOR = 0.004, 0.05
 # Jobs that no thread has begun in this time go back to where others can take them.
 STUCK = 0.2
 LOOP_STUCK = 1.0
@@ -206,7 +206,7 @@ class Worker:
         if not self.drain or not room:
             return False
         if not self.claimer.looked_everywhere:
-            self.claimer.lanes.forget_floors()
+            self.claimer.look_everywhere()
             return False
         return True
 
