@@ -115,7 +115,9 @@ class Claimer:
     def _look_for_lanes(self, *, short: bool) -> bool:
         """Refresh the lanes if it is time, or if a claim came back short."""
         now = time.monotonic()
-        if now - self._lanes_at < (LANES_AFTER_SHORT if short else LANES_EVERY):
+        # With one writer, a claim is only made when something has changed.
+        soon = 0.0 if self.db.single_writer else LANES_AFTER_SHORT
+        if now - self._lanes_at < (soon if short else LANES_EVERY):
             return False
         found = self.db.lanes(self.backend_alias)
         self._lanes_at = now

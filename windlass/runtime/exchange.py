@@ -26,6 +26,8 @@ class Exchange:
         self.db, self.flusher, self.claimer = db, flusher, claimer
         self.unwritten: list[Report] = []
         self._poll_at = 0.0
+        # Whether there may be ready jobs that the last claim had no room for.
+        self._more = True
 
     def turn(self, room: int, *, poll_every: float) -> list[Claimed]:
         """Record what has ended and claim the next, in one commit."""
@@ -36,7 +38,7 @@ class Exchange:
             with self.db.transaction():
                 moves = [report.move for report in batch]
                 moved = lifecycle.record(self.db, self.claimer.node, moves)
-                jobs = self.claimer.claim(room)
+                jobs = self._claim(room)
         except LOST:
             raise
         except DatabaseError:
@@ -56,7 +58,14 @@ class Exchange:
 
     def _claim_if_changed(self, room: int, poll_every: float) -> list[Claimed]:
         now = time.monotonic()
-        if room and (self.db.changed() or now >= self._poll_at):
+        if room and (self._more or self.db.changed() or now >= self._poll_at):
             self._poll_at = now + poll_every
-            return self.claimer.claim(room)
+            return self._claim(room)
         return []
+
+    def _claim(self, room: int) -> list[Claimed]:
+        jobs = self.claimer.claim(room)
+        if room:
+            # Only a claim that came back short has seen the end of what is ready.
+            self._more = len(jobs) == room
+        return jobs
