@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -69,12 +70,13 @@ class Measuring:
         self.run = Run(own, Path(stack.enter_context(memory)), patience)
         self.values: dict[str, list[float]] = defaultdict(list)
 
-    def repetition(self) -> None:
-        """Measure each subject once."""
+    def repetition(self, keep: Callable[[], None] = lambda: None) -> None:
+        """Measure each subject once; keep what there is after each."""
         subjects = ["drain"] if self.db.kind == "mariadb" else list(SUBJECTS)
         for subject in subjects:
             if not self.arguments.only or subject in self.arguments.only:
                 self._measure(subject)
+                keep()
 
     def _measure(self, subject: str) -> None:
         begun, self.run.disturbed = time.monotonic(), 0.0
@@ -92,11 +94,10 @@ def _measure(arguments: argparse.Namespace, measuring: list[Measuring]) -> None:
     if arguments.save:
         path = RESULTS / time.strftime("%Y-%m-%d.json")
     about = report.environment([each.version for each in measuring])
-    for repetition in range(arguments.repeat):
+    values = {each.db.kind: each.values for each in measuring}
+    for _ in range(arguments.repeat):
         for each in measuring:
-            each.repetition()
-            values = {each.db.kind: each.values for each in measuring}
-            report.save(path, values, about | {"repetitions": repetition + 1})
+            each.repetition(keep=lambda: report.save(path, values, about))
     print("\n" + "\n".join(report.table(values)))
     print(f"\nKept in {path.relative_to(RESULTS.parent.parent)}.")
 

@@ -10,6 +10,7 @@ import json
 import re
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -145,7 +146,12 @@ def plans():
         "SET auto_explain.log_level = notice",
         "SET client_min_messages = notice",
     ):
-        raw.execute(setting)
+        try:
+            raw.execute(setting)
+        except psycopg.errors.UndefinedFile:
+            # The PostgreSQL in a wheel comes without its contributed modules. CI runs
+            # these tests on a whole server too.
+            pytest.skip("this PostgreSQL server has no auto_explain")
 
     def note(diagnostic):
         text = diagnostic.message_primary
