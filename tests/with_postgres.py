@@ -116,6 +116,8 @@ def environment(host: str) -> dict[str, str]:
     return {
         **os.environ,
         "WINDLASS_TEST_PG_HOST": host,
+        # It comes without contributed modules; a whole server must have them.
+        "WINDLASS_TEST_PG_IN_A_WHEEL": "1",
         "WINDLASS_TEST_PG_PORT": PORT,
         "WINDLASS_TEST_PG_USER": USER,
         "WINDLASS_TEST_PG_PASSWORD": "",

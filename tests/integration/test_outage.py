@@ -108,6 +108,7 @@ class Server:
 def server(tmp_path_factory):
     found = programs()
     if found is None:
+        assert not os.environ.get("CI"), "CI must have a PostgreSQL to stop and start"
         pytest.skip("there is no initdb to make a private PostgreSQL with")
     # Short, because a socket's path must be, and outside of pytest's private tree.
     directory = Path(f"/tmp/windlass-pg-{os.getpid()}")
