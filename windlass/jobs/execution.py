@@ -4,10 +4,13 @@ Run one claimed job: resolve its task, call it, decide the outcome.
 Whatever the task does, one Outcome comes back: the move to record, the result to
 announce, and the error if there was one. Nothing here writes to the database, so
 nothing here can be half done. ``announce`` is called after the move was recorded.
+
+A result is only made for somebody who will see it: a receiver, a context, a caller.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -59,6 +62,8 @@ class Executor:
     clock: Callable[[], float] = time.time
     # Told just before the first line of the task: from here on it has started.
     begin: Callable[[Claimed], object] = lambda job: None
+    # Whether the caller looks at results, or only signals and contexts show them.
+    shows_results: bool = True
     use_tz: bool = field(default_factory=lambda: settings.USE_TZ)
 
     def moment(self, seconds: float) -> datetime:
@@ -77,7 +82,8 @@ class Outcome(NamedTuple):
     """What became of an attempt, to be recorded and then announced."""
 
     move: Move
-    result: JobResult
+    # None if the attempt succeeded and nobody wanted to see it.
+    result: JobResult | None
     error: BaseException | None = None
 
 
@@ -88,11 +94,11 @@ def run(job: Claimed, executor: Executor) -> Outcome:
     try:
         if task is None:
             task = results.resolve(job.task_path)
-        args = _arguments(job, task, result, executor)
+        args, kwargs = _arguments(job, task, result, executor)
         # Only what nobody can put on an event loop goes the long way round.
         call = task.call if is_async(job) else task.func
         executor.begin(job)
-        value = call(*args, **result.kwargs)
+        value = call(*args, **kwargs)
         text = dump_result(value)
     except BaseException as error:  # noqa: BLE001 - it is the outcome
         return _failed(job, task, result, error, executor, started)
@@ -106,9 +112,9 @@ async def arun(job: Claimed, executor: Executor) -> Outcome:
     try:
         if task is None:
             task = results.resolve(job.task_path)
-        args = _arguments(job, task, result, executor)
+        args, kwargs = _arguments(job, task, result, executor)
         executor.begin(job)
-        value = await task.func(*args, **result.kwargs)
+        value = await task.func(*args, **kwargs)
         text = dump_result(value)
     except BaseException as error:  # noqa: BLE001 - it is the outcome
         return _failed(job, task, result, error, executor, started)
@@ -140,53 +146,67 @@ def _find(path: str) -> Task | None:
 
 def _start(
     job: Claimed, executor: Executor, started: float
-) -> tuple[Task | None, JobResult]:
+) -> tuple[Task | None, JobResult | None]:
     task = _tasks.get(job.task_path) or _find(job.task_path)
+    shown = executor.shows_results or heard(task_started) or heard(task_finished)
+    if not shown and task is not None and not task.takes_context:
+        return task, None
+    result = _result(job, task, executor, started)
+    if heard(task_started):
+        _tell(task_started, result, executor)
+    return task, result
+
+
+def _result(
+    job: Claimed, task: Task | None, executor: Executor, started: float
+) -> JobResult:
     called = results.with_call(
         task or results.missing(job.task_path),
         job.backend_alias,
         job.queue_name,
         -job.nice,
     )
-    moment = executor.moment(started)
-    result = results.of_claimed(job, called, executor.node, moment)
-    if heard(task_started):
-        _tell(task_started, result, executor)
-    return task, result
+    return results.of_claimed(job, called, executor.node, executor.moment(started))
 
 
 def _arguments(
-    job: Claimed, task: Task, result: JobResult, executor: Executor
-) -> list[Any]:
+    job: Claimed, task: Task, result: JobResult | None, executor: Executor
+) -> tuple[list[Any], dict[str, Any]]:
+    if result is None:
+        kwargs = json.loads(job.kwargs) if job.kwargs != "{}" else {}
+        return json.loads(job.args), kwargs
     if not task.takes_context:
-        return result.args
-    return [executor.context(job, result), *result.args]
+        return result.args, result.kwargs
+    return [executor.context(job, result), *result.args], result.kwargs
 
 
 def _succeeded(
     job: Claimed,
-    result: JobResult,
+    result: JobResult | None,
     value: Any,
     text: str | None,
     executor: Executor,
     started: float,
 ) -> Outcome:
     ended = executor.clock()
-    put(result, "_return_value", value)
-    moment = executor.moment(ended)
-    _close(result, TaskResultStatus.SUCCESSFUL, "succeeded", "", moment)
-    attempt = Attempt(job, executor.node, started, ended)
-    return Outcome(lifecycle.complete(attempt, text), result)
+    move = lifecycle.complete(Attempt(job, executor.node, started, ended), text)
+    if result is not None:
+        put(result, "_return_value", value)
+        moment = executor.moment(ended)
+        _close(result, TaskResultStatus.SUCCESSFUL, "succeeded", "", moment)
+    return Outcome(move, result)
 
 
 def _failed(
     job: Claimed,
     task: Task | None,
-    result: JobResult,
+    result: JobResult | None,
     error: BaseException,
     executor: Executor,
     started: float,
 ) -> Outcome:
+    if result is None:
+        result = _result(job, task, executor, started)
     attempt = Attempt(job, executor.node, started, executor.clock())
     moment = executor.moment(attempt.ended)
     if isinstance(error, Snooze):
@@ -218,8 +238,10 @@ def unstorable(
     job: Claimed, outcome: Outcome, error: BaseException, executor: Executor
 ) -> Outcome:
     """What becomes of a job whose outcome the database refuses: it fails."""
-    put(outcome.result, "_return_value", None)
-    return _failed(job, None, outcome.result, error, executor, executor.clock())
+    result = outcome.result
+    if result is not None:
+        put(result, "_return_value", None)
+    return _failed(job, None, result, error, executor, executor.clock())
 
 
 def _retry_in(
@@ -253,6 +275,8 @@ def _close(
 def announce(outcome: Outcome, executor: Executor) -> None:
     """Tell the signals' receivers about an outcome that has been recorded."""
     _move, result, error = outcome
+    if result is None:
+        return
     if result.status == TaskResultStatus.SUCCESSFUL:
         if heard(task_finished):
             _tell(task_finished, result, executor)

@@ -78,28 +78,36 @@ def _copy(result: JobResult, fresh: Any) -> None:
         put(result, name, getattr(fresh, name))
 
 
+class _Open(JobResult):
+    """A result that is being made: ordinary assignment, several times as fast."""
+
+    __slots__ = ()
+    __setattr__ = object.__setattr__
+
+
 def make(
     task: Task, id: str, args: list[Any], kwargs: dict[str, Any], enqueued_at: datetime
 ) -> JobResult:
     """Make the result of a job that has just been enqueued."""
-    result = JobResult.__new__(JobResult)
-    put(result, "task", task)
-    put(result, "id", id)
-    put(result, "status", TaskResultStatus.READY)
-    put(result, "enqueued_at", enqueued_at)
-    put(result, "started_at", None)
-    put(result, "finished_at", None)
-    put(result, "last_attempted_at", None)
-    put(result, "args", args)
-    put(result, "kwargs", kwargs)
-    put(result, "backend", task.backend)
-    put(result, "errors", [])
-    put(result, "worker_ids", [])
-    put(result, "_return_value", None)
-    put(result, "state", "ready")
-    put(result, "reason", "")
-    put(result, "metadata", None)
-    put(result, "progress", None)
+    result = _Open.__new__(_Open)
+    result.task = task
+    result.id = id
+    result.status = TaskResultStatus.READY
+    result.enqueued_at = enqueued_at
+    result.started_at = None
+    result.finished_at = None
+    result.last_attempted_at = None
+    result.args = args
+    result.kwargs = kwargs
+    result.backend = task.backend
+    result.errors = []
+    result.worker_ids = []
+    result._return_value = None
+    result.state = "ready"
+    result.reason = ""
+    result.metadata = None
+    result.progress = None
+    result.__class__ = JobResult
     return result
 
 

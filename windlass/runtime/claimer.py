@@ -19,7 +19,7 @@ from windlass.jobs.queues import Lanes
 
 # The most jobs one claim takes, and the most claimed and not yet durable.
 BATCH = 200
-BOUND = 2 * BATCH
+BOUND = 3 * BATCH
 # A thread has this many seconds of work before it, as far as one can tell.
 AHEAD = 0.05
 # A new kind of job weighs this much against what was measured before.

@@ -160,8 +160,9 @@ class Flusher:
     def _announce_until_told(self) -> None:
         while (batch := self.recorded.get()) is not None:
             for report, was_moved in batch:
-                if was_moved and report.outcome is not None:
-                    self._announce(report.outcome)
+                outcome = report.outcome
+                if was_moved and outcome is not None and outcome.result is not None:
+                    self._announce(outcome)
             self.settled([report for report, _was_moved in batch])
 
     def _announce(self, outcome: Outcome) -> None:
@@ -169,6 +170,6 @@ class Flusher:
             execution.announce(outcome, self.executor)
         except BaseException:
             # A receiver may raise even SystemExit, and it must not end this thread.
-            logger.exception("Job %s: a receiver of its end failed.", outcome.result.id)
+            logger.exception("Job %s: a receiver of its end failed.", outcome.move.id)
         if heard(task_finished):
             tidy_connections()

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
 from django.db import Error, connections, reset_queries
+from django.db.backends.signals import connection_created
+from django.dispatch import receiver
+
+
+class _Connected(threading.local):
+    """Whether this thread has ever connected to a database."""
+
+    ever = False
+
+
+_connected = _Connected()
+
+
+@receiver(connection_created)
+def _note(**kwargs: Any) -> None:
+    _connected.ever = True
 
 
 def tidy_connections() -> None:
@@ -16,6 +33,9 @@ def tidy_connections() -> None:
     As Django does between requests, but a healthy connection is kept for the next
     job even with ``CONN_MAX_AGE = 0``: connecting takes longer than most jobs.
     """
+    # To ask Django for a thread's connections costs more than a short job does.
+    if not _connected.ever:
+        return
     for connection in connections.all(initialized_only=True):
         if connection.connection is not None:
             # A driver may refuse to close what a task has closed before.

@@ -131,6 +131,7 @@ class Worker:
             backend,
             options.backoff,
             begin=self.running.begin,
+            shows_results=False,
         )
         self.claimer = Claimer(self.db, node, options.alias, worker)
         self.flusher = Flusher(
