@@ -13,7 +13,7 @@ from statistics import mean
 from typing import Any
 
 from bench import marks
-from bench.produce import milliseconds
+from bench.produce import WARM_UP, milliseconds
 from bench.runs import Run, drain
 
 Figures = dict[str, float]
@@ -92,22 +92,31 @@ def drains(run: Run, db: Any, sizes: Sizes) -> Figures:
 
 def latency(run: Run, db: Any, sizes: Sizes) -> Figures:
     """An idle runtime: from the enqueue call to the first line of the task."""
+    figures = _latency(run, db, sizes, "latency", "")
+    if db.kind == "postgresql":
+        figures |= _latency(run, db, sizes, "latency", "_raw")
+    return figures
+
+
+def _latency(run: Run, db: Any, sizes: Sizes, name: str, suffix: str) -> Figures:
+    all_marks = 1 + WARM_UP + sizes.latency
 
     def measure() -> Figures:
         run.fresh(db)
-        with run.runtime(db, {}, "-v", "0"):
+        waiting = run.raw(db, "listen", all_marks) if suffix else run.runtime(db, {})
+        with waiting:
             # The producer's own warm-up comes in between, so begin with one alone.
             run.produce(db, "fill", 1)
-            run.wait(lambda: marks.count(run.marks) >= 1, "the runtime's first job")
+            run.wait(lambda: marks.count(run.marks) >= 1, "the first job")
             calls = dict(run.produce(db, "paced", sizes.latency)["calls"])
-            all_marks = 1 + 20 + sizes.latency
             run.wait(lambda: marks.count(run.marks) >= all_marks, "the last job")
-            run.wait(lambda: not db.busy(), "the last end")
+            run.wait(lambda: suffix or not db.busy(), "the last end")
         starts = marks.read(run.marks)[-sizes.latency :]
         waited = [at - calls[number] for number, at in starts]
         if len(waited) != len({number for number, _at in starts}):
             raise AssertionError("A job ran twice.")
-        return {f"latency_{k}": v for k, v in milliseconds(waited).items()}
+        found = milliseconds(waited)
+        return {f"{name}_{part}{suffix}": value for part, value in found.items()}
 
     figures: Figures = run.undisturbed(db, measure)
     return figures
@@ -130,7 +139,7 @@ def backlog(run: Run, db: Any, sizes: Sizes) -> Figures:
 
     def ended() -> None:
         run.produce(db, "fill", 1)
-        with run.runtime(db, ONE_THREAD, "--drain", "-v", "0") as process:
+        with run.runtime(db, ONE_THREAD, "--drain") as process:
             process.wait(60)
         db.multiply("windlass_ended", sizes.others, id=db.ascending_id)
 

@@ -186,6 +186,18 @@ def drain(loop: Postgres | Lite, n: int) -> Answer:
     return {}
 
 
+def listen(loop: Postgres, n: int) -> Answer:
+    """Wait for notifications; claim and mark until n rows have come."""
+    loop.connection.execute('LISTEN "windlass_default"')
+    while n > 0:
+        for _note in loop.connection.notifies(timeout=1.0, stop_after=1):
+            pass
+        for _id, number in loop.calls(loop.exchange([])):
+            mark(number)
+            n -= 1
+    return {}
+
+
 def one_by_one(loop: Postgres | Lite, n: int) -> Answer:
     """Insert n rows, each in a transaction of its own."""
     times = []
@@ -218,6 +230,7 @@ def all_at_once(loop: Postgres | Lite, n: int) -> Answer:
 
 OPERATIONS = {
     "drain": drain,
+    "listen": listen,
     "one-by-one": one_by_one,
     "in-transaction": in_transaction,
     "all-at-once": all_at_once,

@@ -89,8 +89,15 @@ class Run:
         environment = self.environment(db, worker)
         if log:
             environment["WINDLASS_BENCH_LOG_TASKS"] = "1"
-        with self.child([*DJANGO, "windlass", *arguments], environment) as process:
+        command = [*DJANGO, "windlass", "-v", "0", *arguments]
+        with self.child(command, environment) as process:
             yield process
+
+    def raw(self, db: Any, operation: str, n: int) -> Any:
+        """A raw loop, as ``child``."""
+        out = str(self.directory / "answer.json")
+        command = [sys.executable, "-m", "bench.raw", operation, str(n), out]
+        return self.child(command, self.environment(db))
 
     @contextmanager
     def child(
@@ -215,16 +222,13 @@ def _drain(
     raw: bool,
 ) -> float:
     if raw:
-        out = str(run.directory / "answer.json")
-        command = [sys.executable, "-m", "bench.raw", "drain", str(n), out]
-        environment = run.environment(db)
-        with run.child(command, environment) as one:
+        with run.raw(db, "drain", n) as one:
             if processes == 1:
                 return run.drained(db, n, [one])
-            with run.child(command, environment) as other:
+            with run.raw(db, "drain", n) as other:
                 return run.drained(db, n, [one, other])
     worker = {"processes": processes, **(worker or {})}
-    with run.runtime(db, worker, "-v", "0", log=log) as process:
+    with run.runtime(db, worker, log=log) as process:
         rate = run.drained(db, n, [process])
     if process.returncode:
         raise WrongCount(f"The runtime ended with {process.returncode}.")

@@ -28,7 +28,7 @@ from django.dispatch import Signal
 
 from windlass import api, conf, exceptions, signals
 from windlass.api import claim_ready_jobs, execute_claimed_job
-from windlass.jobs import execution
+from windlass.jobs import resolving
 from windlass.jobs.context import JobContext
 from windlass.jobs.results import JobResult
 from windlass.management.commands.windlass import Command
@@ -79,8 +79,8 @@ def project(monkeypatch):
         return made[path]
 
     yield module
-    execution._tasks.clear()
-    execution._coroutines.clear()
+    resolving._tasks.clear()
+    resolving._coroutines.clear()
 
 
 class Story:

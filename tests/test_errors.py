@@ -4,7 +4,7 @@ import pytest
 
 from tests import tasks
 from tests.running import fresh, run_one
-from windlass.jobs import execution
+from windlass.jobs import resolving
 from windlass.models import EndedJob, LiveJob
 from windlass.tasks_api import TaskResultStatus, default_task_backend
 
@@ -15,9 +15,9 @@ backend = default_task_backend
 @pytest.fixture
 def forgotten():
     """Tasks that were resolved before are looked up afresh, as by a new process."""
-    execution._tasks.clear()
+    resolving._tasks.clear()
     yield
-    execution._tasks.clear()
+    resolving._tasks.clear()
 
 
 # Errors of every shape

@@ -2,16 +2,18 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 
 from tests import tasks
+from tests.contract.rows import DEFAULT, NODE
 from tests.running import fresh, run_one, run_ready
-from windlass import api
+from windlass import api, db
 from windlass.exceptions import StaleJob
-from windlass.jobs import execution
+from windlass.jobs import execution, lifecycle, resolving
 from windlass.models import LiveJob
-from windlass.tasks_api import TaskResultStatus
+from windlass.tasks_api import TaskResultStatus, task_finished
 
 pytestmark = pytest.mark.django_db
 
@@ -19,9 +21,9 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def forgotten():
     """Each test resolves its tasks afresh, as a new process would."""
-    execution._tasks.clear()
+    resolving._tasks.clear()
     yield
-    execution._tasks.clear()
+    resolving._tasks.clear()
 
 
 # Tasks of every kind
@@ -261,3 +263,43 @@ def test_the_engine_logs_nothing_for_a_task_that_just_fails(caplog):
         run_one()
 
     assert [r for r in caplog.records if r.name.startswith("windlass")] == []
+
+
+# Results are for somebody
+
+
+def run_unseen():
+    (job,) = lifecycle.claim(db.dialect("default"), NODE, "default", [DEFAULT], 1)
+    executor = execution.Executor(
+        node=NODE, database="default", backend=type(tasks.add.get_backend())
+    )
+    return execution.run(job, replace(executor, shows_results=False))
+
+
+def test_a_job_that_nobody_looks_at_makes_no_result(monkeypatch):
+    monkeypatch.setattr(execution, "heard", lambda signal: False)
+    tasks.add.enqueue(1, 2)
+
+    outcome = run_unseen()
+
+    assert outcome.result is None
+    assert outcome.move.return_value == "3"
+
+
+def test_a_receiver_gets_a_whole_result(monkeypatch):
+    monkeypatch.setattr(execution, "heard", lambda signal: signal is task_finished)
+    tasks.add.enqueue(1, 2)
+
+    outcome = run_unseen()
+
+    assert (outcome.result.return_value, outcome.result.args) == (3, [1, 2])
+
+
+def test_a_failure_nobody_looked_at_before_has_its_result(monkeypatch):
+    monkeypatch.setattr(execution, "heard", lambda signal: False)
+    tasks.boom.enqueue()
+
+    outcome = run_unseen()
+
+    assert outcome.result.errors[0].exception_class_path == "builtins.ValueError"
+    assert outcome.move.state == "failed"

@@ -20,7 +20,7 @@ from django.test.utils import CaptureQueriesContext
 from tests import tasks
 from tests.contract.rows import DEFAULT, NODE
 from windlass import db
-from windlass.jobs import execution, lifecycle
+from windlass.jobs import announcing, execution, lifecycle
 from windlass.models import Job
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +37,7 @@ BANNED = {
 FILE_LINES, FUNCTION_LINES, MEDIAN_LINES = 300, 40, 8
 # Lines of code, and the straight line's length: docs/adr/0011 says why these.
 CORE_LINES = 6000
-STRAIGHT_FUNCTIONS, STRAIGHT_FILES = {"postgresql": 40}, 11
+STRAIGHT_FUNCTIONS, STRAIGHT_FILES = {"postgresql": 34}, 12
 # Files over their budget: the decision record that allows it.
 LARGE_FILES: dict[str, str] = {}
 LARGE_FUNCTIONS: dict[str, str] = {}
@@ -286,7 +286,7 @@ def one_job(dialect, executor):
     (job,) = lifecycle.claim(dialect, NODE, "default", [DEFAULT], 1)
     outcome = execution.run(job, executor)
     lifecycle.record(dialect, NODE, [outcome.move])
-    execution.announce(outcome, executor)
+    announcing.announce(outcome, executor)
     return job
 
 
@@ -294,7 +294,10 @@ def one_job(dialect, executor):
 def test_the_straight_line(committed, owned):
     dialect = db.dialect("default", owned=owned)
     executor = execution.Executor(
-        node=NODE, database="default", backend=type(tasks.add.get_backend())
+        node=NODE,
+        database="default",
+        backend=type(tasks.add.get_backend()),
+        shows_results=False,
     )
     one_job(dialect, executor)  # imports, caches, the connection
 
@@ -312,7 +315,7 @@ def test_the_straight_line(committed, owned):
     called = list(dict.fromkeys(chain))
     files = {call.split(":")[0] for call in called}
     story = "\n".join([*called, *sorted(files), *said])
-    most = STRAIGHT_FUNCTIONS.get(connection.vendor, 46)
+    most = STRAIGHT_FUNCTIONS.get(connection.vendor, 42)
     assert len(called) <= most, f"{len(called)} functions:\n{story}"
     assert len(files) <= STRAIGHT_FILES, f"{len(files)} files:\n{story}"
     assert len(said) <= (4 if connection.vendor == "postgresql" else 6), story

@@ -29,7 +29,7 @@ from tests.contract.rows import (
 from tests.waiting import eventually
 from windlass import db
 from windlass.db import Lane
-from windlass.jobs import execution, lifecycle
+from windlass.jobs import announcing, execution, lifecycle
 from windlass.models import EndedJob, Job, LiveJob
 
 IS = connection.vendor
@@ -354,21 +354,38 @@ def test_the_newest_failures_are_found_by_their_index(committed):
 # Plans elsewhere
 
 
+def plan_on_sqlite(statement):
+    statement = re.sub(r"\?", "NULL", statement)
+    return " ".join(str(row) for row in ask(f"EXPLAIN QUERY PLAN {statement}"))
+
+
 @on_sqlite
 def test_sqlite_claims_by_the_index(dialect):
     from windlass.db import sqlite
 
     dialect.insert_many(several(500))
     ask("ANALYZE")
-    statement = re.sub(r"\?", "NULL", sqlite.CLAIM)
-    plan = " ".join(str(row) for row in ask(f"EXPLAIN QUERY PLAN {statement}"))
+    plan = plan_on_sqlite(sqlite.PICK)
 
-    assert "USING COVERING INDEX windlass_live_claim" in plan or (
-        "USING INDEX windlass_live_claim" in plan
-    )
+    assert "USING INDEX windlass_live_claim" in plan
     assert "(backend_alias=? AND queue_name=? AND nice=? AND available_at<?)" in plan
-    assert "SCAN" not in plan
+    assert "SCAN windlass" not in plan
     assert "TEMP B-TREE FOR ORDER BY" not in plan
+    assert "USING INTEGER PRIMARY KEY" in plan_on_sqlite(sqlite.HOLD)
+
+
+@on_sqlite
+@pytest.mark.parametrize("name", ["FINISH", "DELETE"])
+def test_sqlite_ends_jobs_by_their_key(name, dialect):
+    from windlass.db import sqlite
+
+    dialect.insert_many(several(500))
+    ask("ANALYZE")
+    plan = plan_on_sqlite(getattr(sqlite, name))
+
+    assert "USING INDEX sqlite_autoindex_windlass_live_1 (id=?)" in plan
+    assert "SCAN windlass" not in plan
+    assert "SCAN live" not in plan
 
 
 @on_sqlite
@@ -479,7 +496,7 @@ def test_one_job_from_enqueue_to_its_recorded_end(users):
         (job,) = lifecycle.claim(users, NODE, "default", [DEFAULT], 1)
         outcome = execution.run(job, executor)
         lifecycle.record_one(users, NODE, outcome.move)
-        execution.announce(outcome, executor)
+        announcing.announce(outcome, executor)
 
     assert Job.objects.get(pk=job.id).state == "succeeded"
 

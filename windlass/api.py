@@ -21,7 +21,7 @@ import windlass
 from windlass import conf, db
 from windlass.db import Claimed, Dialect, Lane
 from windlass.exceptions import EnqueueError, StaleJob, UndiscardableError
-from windlass.jobs import execution, lifecycle, queues
+from windlass.jobs import announcing, execution, lifecycle, queues
 from windlass.jobs.execution import Executor
 from windlass.jobs.results import JobResult
 from windlass.models import EndedJob, Job, Node, State
@@ -171,7 +171,8 @@ def execute_claimed_job(claimed: ClaimedJob) -> JobResult:
         _sign_off(dialect, hold)
         raise
     _sign_off(dialect, hold)
-    execution.announce(outcome, executor)
+    announcing.announce(outcome, executor)
+    assert outcome.result is not None, "an Executor shows results by default"
     return outcome.result
 
 

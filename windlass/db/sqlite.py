@@ -5,6 +5,10 @@ Each process of the runtime writes from one thread, and puts the end of its last
 batch and its next claim into one ``BEGIN IMMEDIATE``. Whether there may be work is
 asked with ``PRAGMA data_version``, which reads no table.
 
+The driver lets go of Python's lock at each row that a statement takes or gives, and
+a busy neighbour may keep it for milliseconds. So what comes in batches goes in and
+out as one JSON value.
+
 The runtime turns its database file to WAL, once, because readers then never wait
 for it; the mode is a property of the file. Commits are durable (``synchronous =
 FULL``); grouping makes that nearly as fast as not.
@@ -12,11 +16,13 @@ FULL``); grouping makes that nearly as fast as not.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, tzinfo
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -39,26 +45,47 @@ NEW_COLUMNS = (
 )
 INSERT = f"""INSERT INTO windlass_live ({NEW_COLUMNS})
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
-CLAIM = f"""
+# Changes nothing, and makes this the one writer: what is read next stays so.
+LOCK = "DELETE FROM windlass_live WHERE 0"
+# The rows as they will be after HOLD.
+PICK = f"""
+    SELECT json_group_array(json_array(rowid, {", ".join(CLAIMED_COLUMNS)})) FROM (
+      SELECT rowid, {
+    ", ".join(CLAIMED_COLUMNS)
+    .replace("claim", "claim + 1 AS claim", 1)
+    .replace("attempts", "attempts + 1 AS attempts", 1)
+}
+        FROM windlass_live INDEXED BY windlass_live_claim
+       WHERE backend_alias = ? AND queue_name = ? AND nice = ?
+         AND available_at <= ? AND node IS NULL
+       ORDER BY available_at LIMIT ?)
+"""
+HOLD = """
     UPDATE windlass_live SET node = ?, started_at = ?, attempts = attempts + 1,
            claim = claim + 1
-     WHERE rowid IN (
-       SELECT rowid FROM windlass_live INDEXED BY windlass_live_claim
-        WHERE backend_alias = ? AND queue_name = ? AND nice = ?
-          AND available_at <= ? AND node IS NULL
-        ORDER BY available_at LIMIT ?)
-    RETURNING {", ".join(CLAIMED_COLUMNS)}
+     WHERE rowid IN (SELECT value FROM json_each(?))
 """
 _KEPT = ", ".join(KEPT_COLUMNS)
+# The place of each value among those of an end, as _end() lists them.
+ID, CLAIM, STATE, REASON, STARTED, FINISHED, VALUE, HISTORY, BACK, CRASHED = (
+    f"json_extract(value, '$[{place}]')" for place in range(10)
+)
 FINISH = f"""
     INSERT INTO windlass_ended ({_KEPT}, attempts, crashes, state, reason,
            started_at, finished_at, return_value, history)
-    SELECT {_KEPT}, attempts - ?, crashes + ?, ?, ?, ?, ?, ?, COALESCE(?, history)
-      FROM windlass_live WHERE id = ? AND claim = ? AND node = ?
+    SELECT {", ".join("live." + name for name in KEPT_COLUMNS)},
+           attempts - {BACK}, crashes + {CRASHED}, {STATE}, {REASON},
+           {STARTED}, {FINISHED}, {VALUE}, COALESCE({HISTORY}, history)
+      FROM json_each(?) CROSS JOIN windlass_live live ON live.id = {ID}
+     WHERE claim = {CLAIM} AND node = ?
 """
-DELETE = "DELETE FROM windlass_live WHERE id = ? AND claim = ? AND node = ?"
-ENQUEUED_AT = CLAIMED_COLUMNS.index("enqueued_at")
-AVAILABLE_AT = CLAIMED_COLUMNS.index("available_at")
+DELETE = f"""
+    DELETE FROM windlass_live WHERE node = ?
+       AND (id, claim) IN (SELECT {ID}, {CLAIM} FROM json_each(?))
+"""
+# In what PICK gives back, after the row's number.
+ENQUEUED_AT = 1 + CLAIMED_COLUMNS.index("enqueued_at")
+AVAILABLE_AT = 1 + CLAIMED_COLUMNS.index("available_at")
 _by_available_at = attrgetter("available_at")
 PUT_BACK = """
     UPDATE windlass_live SET node = NULL, started_at = NULL, available_at = ?,
@@ -115,35 +142,30 @@ class SQLite(Dialect):
         zone = self.connection.timezone
         taken: list[Claimed] = []
         with self._writing() as raw:
+            raw.execute(LOCK)
             for lane in lanes:
                 where = (backend_alias, lane.queue_name, lane.nice, now)
-                values = (node, now, *where, limit - len(taken))
-                rows = raw.execute(CLAIM, values).fetchall()
-                jobs = [self._from_row(row, zone) for row in rows]
-                taken += sorted(jobs, key=_by_available_at)
+                values = (*where, limit - len(taken))
+                (text,) = raw.execute(PICK, values).fetchone()
+                rows = json.loads(text)
+                if rows:
+                    numbers = json.dumps([row[0] for row in rows])
+                    raw.execute(HOLD, (node, now, numbers))
+                    jobs = [_held(row, zone) for row in rows]
+                    taken += sorted(jobs, key=_by_available_at)
                 if len(taken) >= limit:
                     break
         return taken
-
-    def _from_row(self, row: Sequence[Any], zone: tzinfo | None) -> Claimed:
-        id, enqueued_at, available_at = row[0], row[ENQUEUED_AT], row[AVAILABLE_AT]
-        return Claimed(  # type: ignore[call-arg]  # it cannot count what a slice has
-            f"{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}",
-            *row[1:ENQUEUED_AT],
-            _time(enqueued_at, zone),
-            _time(available_at, zone),
-            *row[AVAILABLE_AT + 1 :],
-        )
 
     # The end of a claim
 
     def finish(self, node: int, ends: Sequence[Ended]) -> set[str]:
         """Move held jobs to the ended table; give back the ids whose claim held."""
         zone = self.connection.timezone
-        rows = [(*_end(end, zone), node) for end in ends]
+        text = json.dumps([_end(end, zone) for end in ends])
         with self._writing() as raw:
-            moved = raw.executemany(FINISH, rows).rowcount
-            raw.executemany(DELETE, [row[-3:] for row in rows])
+            moved = raw.execute(FINISH, (text, node)).rowcount
+            raw.execute(DELETE, (node, text))
         if moved == len(ends):
             return {end.id for end in ends}
         return self._recorded(node, ends)
@@ -218,24 +240,42 @@ class SQLite(Dialect):
         return moment.isoformat(" ")
 
 
-def _time(moment: Any, zone: tzinfo | None) -> datetime:
-    # Django's connections parse by the declared type; others give text.
-    if isinstance(moment, str):
-        moment = datetime.fromisoformat(moment)
-    found: datetime = moment if zone is None else moment.replace(tzinfo=zone)
-    return found
+def _held(row: Sequence[Any], zone: tzinfo | None) -> Claimed:
+    id = row[1]
+    return Claimed(  # type: ignore[call-arg]  # it cannot count what a slice has
+        f"{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}",
+        *row[2:ENQUEUED_AT],
+        _time(row[ENQUEUED_AT], zone),
+        _time(row[AVAILABLE_AT], zone),
+        *row[AVAILABLE_AT + 1 :],
+    )
+
+
+def _time(text: Any, zone: tzinfo | None) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if zone is None else moment.replace(tzinfo=zone)
 
 
 def _end(end: Ended, zone: tzinfo | None) -> tuple[Any, ...]:
     return (
-        *(end.attempt_back, end.crashed, end.state, end.reason),
+        *(end.id.replace("-", ""), end.claim, end.state, end.reason),
         _epoch_text(end.started_at, zone),
         _epoch_text(end.finished_at, zone),
-        *(end.return_value, end.history, end.id.replace("-", ""), end.claim),
+        *(end.return_value, end.history, end.attempt_back, end.crashed),
     )
 
 
 def _epoch_text(seconds: float, zone: tzinfo | None) -> str:
+    whole, part = divmod(round(seconds * 1_000_000), 1_000_000)
+    return (
+        f"{_second_text(whole, zone)}.{part:06d}"
+        if part
+        else (_second_text(whole, zone))
+    )
+
+
+@lru_cache(maxsize=64)
+def _second_text(second: int, zone: tzinfo | None) -> str:
     # Without a zone (USE_TZ = False), Django has set the process to the project's.
-    moment = datetime.fromtimestamp(seconds, zone)
+    moment = datetime.fromtimestamp(second, zone)
     return moment.replace(tzinfo=None).isoformat(" ")

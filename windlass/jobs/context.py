@@ -13,7 +13,7 @@ from windlass import db
 from windlass.db import Claimed, rare
 from windlass.exceptions import StaleJob
 from windlass.jobs.arguments import dump_value
-from windlass.jobs.results import put
+from windlass.jobs.resolving import put
 from windlass.tasks_api import TaskContext
 
 

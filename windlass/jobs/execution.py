@@ -3,7 +3,7 @@ Run one claimed job: resolve its task, call it, decide the outcome.
 
 Whatever the task does, one Outcome comes back: the move to record, the result to
 announce, and the error if there was one. Nothing here writes to the database, so
-nothing here can be half done. ``announce`` is called after the move was recorded.
+nothing here can be half done. What was recorded is then told by ``announcing``.
 
 A result is only made for somebody who will see it: a receiver, a context, a caller.
 """
@@ -16,20 +16,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from inspect import iscoroutinefunction
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.dispatch import Signal
 from django.utils import timezone
 
 from windlass.db import Claimed
 from windlass.exceptions import RefusedTask
-from windlass.jobs import attempts, lifecycle, results
+from windlass.jobs import announcing, attempts, lifecycle, resolving, results
 from windlass.jobs.arguments import dump_result
 from windlass.jobs.context import JobContext
 from windlass.jobs.lifecycle import Attempt, Move
-from windlass.jobs.results import JobResult, put
+from windlass.jobs.resolving import put
+from windlass.jobs.results import JobResult
 from windlass.jobs.retries import (
     Backoff,
     Cancel,
@@ -39,7 +38,7 @@ from windlass.jobs.retries import (
     may_retry,
 )
 from windlass.models.jobs import Reason
-from windlass.signals import heard, job_cancelled, job_retried, job_snoozed
+from windlass.signals import heard
 from windlass.tasks_api import (
     Task,
     TaskError,
@@ -93,10 +92,10 @@ def run(job: Claimed, executor: Executor) -> Outcome:
     task, result = _start(job, executor, started)
     try:
         if task is None:
-            task = results.resolve(job.task_path)
+            task = resolving.resolve(job.task_path)
         args, kwargs = _arguments(job, task, result, executor)
         # Only what nobody can put on an event loop goes the long way round.
-        call = task.call if is_async(job) else task.func
+        call = task.call if resolving.is_async(job.task_path) else task.func
         executor.begin(job)
         value = call(*args, **kwargs)
         text = dump_result(value)
@@ -111,7 +110,7 @@ async def arun(job: Claimed, executor: Executor) -> Outcome:
     task, result = _start(job, executor, started)
     try:
         if task is None:
-            task = results.resolve(job.task_path)
+            task = resolving.resolve(job.task_path)
         args, kwargs = _arguments(job, task, result, executor)
         executor.begin(job)
         value = await task.func(*args, **kwargs)
@@ -121,47 +120,24 @@ async def arun(job: Claimed, executor: Executor) -> Outcome:
     return _succeeded(job, result, value, text, executor, started)
 
 
-def is_async(job: Claimed) -> bool:
-    """Whether a job's task is a coroutine function; False if it cannot be resolved."""
-    if job.task_path not in _tasks:
-        _find(job.task_path)
-    return job.task_path in _coroutines
-
-
-# Tasks by path, and the paths of coroutine functions. A path that could not be
-# resolved is tried again each time.
-_tasks: dict[str, Task] = {}
-_coroutines: set[str] = set()
-
-
-def _find(path: str) -> Task | None:
-    try:
-        task = _tasks[path] = results.resolve(path)
-    except RefusedTask:
-        return None
-    if iscoroutinefunction(task.func):
-        _coroutines.add(path)
-    return task
-
-
 def _start(
     job: Claimed, executor: Executor, started: float
 ) -> tuple[Task | None, JobResult | None]:
-    task = _tasks.get(job.task_path) or _find(job.task_path)
+    task = resolving.find(job.task_path)
     shown = executor.shows_results or heard(task_started) or heard(task_finished)
     if not shown and task is not None and not task.takes_context:
         return task, None
     result = _result(job, task, executor, started)
     if heard(task_started):
-        _tell(task_started, result, executor)
+        announcing.tell(task_started, result, executor)
     return task, result
 
 
 def _result(
     job: Claimed, task: Task | None, executor: Executor, started: float
 ) -> JobResult:
-    called = results.with_call(
-        task or results.missing(job.task_path),
+    called = resolving.with_call(
+        task or resolving.missing(job.task_path),
         job.backend_alias,
         job.queue_name,
         -job.nice,
@@ -270,39 +246,3 @@ def _close(
     put(result, "state", state)
     put(result, "reason", reason)
     put(result, "finished_at", moment)
-
-
-def announce(outcome: Outcome, executor: Executor) -> None:
-    """Tell the signals' receivers about an outcome that has been recorded."""
-    _move, result, error = outcome
-    if result is None:
-        return
-    if result.status == TaskResultStatus.SUCCESSFUL:
-        if heard(task_finished):
-            _tell(task_finished, result, executor)
-    elif result.status == TaskResultStatus.READY:
-        signal = job_snoozed if isinstance(error, Snooze) else job_retried
-        _tell(signal, result, executor)
-    else:
-        _announce_failure(result, error, executor)
-
-
-def _announce_failure(
-    result: JobResult, error: BaseException | None, executor: Executor
-) -> None:
-    try:
-        # Django's own receiver logs the exception that is being handled.
-        if error is not None:
-            raise error
-    except BaseException:  # noqa: BLE001 - it was recorded; only its log line is due
-        _tell(task_finished, result, executor)
-    if result.state == "cancelled":
-        _tell(job_cancelled, result, executor)
-
-
-def _tell(signal: Signal, result: JobResult, executor: Executor) -> None:
-    try:
-        signal.send_robust(sender=executor.backend, task_result=result)
-    except BaseException:
-        # Robust is Django's word for errors; a receiver can also call sys.exit().
-        logger.exception("Job %s: a receiver tried to end the process.", result.id)

@@ -13,13 +13,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache, total_ordering
-from typing import Any, NoReturn
-
-from django.utils.module_loading import import_string
+from functools import total_ordering
+from typing import Any
 
 from windlass.db import Claimed, NewJob
-from windlass.exceptions import JobCancelled, RefusedTask
+from windlass.exceptions import JobCancelled
+from windlass.jobs.resolving import copy_task, put, task_for
 from windlass.models.jobs import Job, State, errors_of, worker_id, workers_of
 from windlass.tasks_api import (
     TASK_REFRESH_ATTRS,
@@ -42,7 +41,6 @@ STATUS = {
 OURS = ("state", "reason", "metadata", "progress")
 # Values that JSON gives back as they are.
 PLAIN = frozenset({str, int, bool, type(None)})
-put = object.__setattr__
 
 
 @total_ordering
@@ -89,7 +87,8 @@ def make(
     task: Task, id: str, args: list[Any], kwargs: dict[str, Any], enqueued_at: datetime
 ) -> JobResult:
     """Make the result of a job that has just been enqueued."""
-    result = _Open.__new__(_Open)
+    # Typed loosely: it is frozen to everybody else.
+    result: Any = _Open.__new__(_Open)
     result.task = task
     result.id = id
     result.status = TaskResultStatus.READY
@@ -108,7 +107,8 @@ def make(
     result.metadata = None
     result.progress = None
     result.__class__ = JobResult
-    return result
+    made: JobResult = result
+    return made
 
 
 def of_new(
@@ -136,7 +136,7 @@ def of_new(
             put(result, "state", "scheduled")
         else:
             # A time that had passed is not stored: such a job was simply ready.
-            now = _copy_task(task, task.backend, task.queue_name, task.priority)
+            now = copy_task(task, task.backend, task.queue_name, task.priority)
             put(result, "task", now)
     return result
 
@@ -207,93 +207,3 @@ def _first_start(
 
 def _last_start(history: list[dict[str, Any]]) -> datetime | None:
     return datetime.fromisoformat(history[-1]["started_at"]) if history else None
-
-
-def resolve(path: str) -> Task:
-    """Import a task by its path, or raise RefusedTask if there is no such task."""
-    try:
-        task = import_string(path)
-    except BaseException as error:
-        # Importing runs the user's module, so anything may be raised here, even an
-        # exit; it says that this job cannot run, and must not end its worker.
-        raise RefusedTask(f"There is no task {path!r} to run: {error}") from error
-    if not isinstance(task, Task):
-        raise RefusedTask(
-            f"{path!r} is not a task, so it was not run. Decorate it with @task."
-        )
-    return task
-
-
-def task_for(
-    path: str,
-    backend: str,
-    queue_name: str,
-    priority: int,
-    run_after: datetime | None = None,
-    metadata: dict[str, Any] | None = None,
-) -> Task:
-    """The task of a stored job, with the job's own queue, priority and time."""
-    try:
-        task = resolve(path)
-    except RefusedTask:
-        task = missing(path)
-    return with_call(task, backend, queue_name, priority, run_after, metadata)
-
-
-def with_call(
-    task: Task,
-    backend: str,
-    queue_name: str,
-    priority: int,
-    run_after: datetime | None = None,
-    metadata: dict[str, Any] | None = None,
-) -> Task:
-    """A copy of a task as one job was enqueued, not validated a second time."""
-    if run_after is None and metadata is None:
-        found = (task.backend, task.queue_name, task.priority, task.run_after)
-        if found == (backend, queue_name, priority, None):
-            return task
-        return _cached_copy(task, backend, queue_name, priority)
-    copy = _copy_task(task, backend, queue_name, priority)
-    put(copy, "run_after", run_after)
-    if metadata is not None and hasattr(copy, "metadata"):
-        put(copy, "metadata", metadata)
-    return copy
-
-
-def _copy_task(task: Task, backend: str, queue_name: str, priority: int) -> Task:
-    copy = object.__new__(type(task))
-    for name in type(task).__dataclass_fields__:
-        put(copy, name, getattr(task, name))
-    put(copy, "backend", backend)
-    put(copy, "queue_name", queue_name)
-    put(copy, "priority", priority)
-    put(copy, "run_after", None)
-    return copy
-
-
-@lru_cache(maxsize=1024)
-def _cached_copy(task: Task, backend: str, queue_name: str, priority: int) -> Task:
-    return _copy_task(task, backend, queue_name, priority)
-
-
-def missing(path: str) -> Task:
-    """A stand-in for a task whose code is gone: its results stay readable."""
-
-    def gone(*args: Any, **kwargs: Any) -> NoReturn:
-        raise RefusedTask(f"There is no task {path!r} any more.")
-
-    gone.__module__, _dot, gone.__qualname__ = path.rpartition(".")
-    gone.__name__ = gone.__qualname__
-    task = object.__new__(Task)
-    defaults = {
-        "func": gone,
-        "priority": 0,
-        "backend": "default",
-        "queue_name": "default",
-        "run_after": None,
-        "takes_context": False,
-    }
-    for name, value in defaults.items():
-        put(task, name, value)
-    return task

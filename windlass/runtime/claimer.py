@@ -49,6 +49,7 @@ class Claimer:
         self.expect_async = False
         # Whether the last claim saw every lane, below its floor too.
         self.looked_everywhere = self._thorough = False
+        self._was_short = False
         self._lanes_at = float("-inf")
         self._forget_at = float("-inf")
 
@@ -90,17 +91,19 @@ class Claimer:
         )
 
     def claim(self, limit: int) -> list[Claimed]:
-        """Claim up to ``limit`` jobs; look for new lanes when that comes back short."""
+        """Claim up to ``limit`` jobs; look for new lanes when that came back short."""
         if limit <= 0:
             return []
+        # What was found comes first: somebody waits for it.
+        self._look_for_lanes(short=self._was_short)
         jobs = self._claim(limit)
-        if len(jobs) < limit and self._look_for_lanes(short=True):
-            jobs += self._claim(limit - len(jobs))
+        self._was_short = 0 < len(jobs) < limit
+        if not jobs and self._look_for_lanes(short=True):
+            jobs = self._claim(limit)
         return jobs
 
     def _claim(self, limit: int) -> list[Claimed]:
         begun = time.monotonic()
-        self._look_for_lanes(short=False)
         lanes, full = self.lanes.for_claim(now=begun)
         self.looked_everywhere, self._thorough = full and self._thorough, False
         if not lanes:

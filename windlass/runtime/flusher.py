@@ -19,7 +19,7 @@ from typing import NamedTuple
 from django.db import DatabaseError
 
 from windlass.db import Claimed, Dialect
-from windlass.jobs import attempts, execution, lifecycle
+from windlass.jobs import announcing, attempts, execution, lifecycle
 from windlass.jobs.execution import Executor, Outcome
 from windlass.jobs.lifecycle import Attempt, Move
 from windlass.models.jobs import Reason
@@ -167,7 +167,7 @@ class Flusher:
 
     def _announce(self, outcome: Outcome) -> None:
         try:
-            execution.announce(outcome, self.executor)
+            announcing.announce(outcome, self.executor)
         except BaseException:
             # A receiver may raise even SystemExit, and it must not end this thread.
             logger.exception("Job %s: a receiver of its end failed.", outcome.move.id)

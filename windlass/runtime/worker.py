@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from windlass import db
 from windlass.conf import Options, WorkerOptions
 from windlass.db import Claimed
-from windlass.jobs import execution, lifecycle
+from windlass.jobs import lifecycle, resolving
 from windlass.jobs.execution import Executor
 from windlass.models import Node
 from windlass.runtime.budget import Budget
@@ -214,7 +214,7 @@ class Worker:
     def _hand_out(self, jobs: Sequence[Claimed]) -> None:
         self.holds.update([(job.id, job.claim) for job in jobs])
         self._handed_out_at = time.monotonic()
-        asyncs = [job for job in jobs if execution.is_async(job)]
+        asyncs = [job for job in jobs if resolving.is_async(job.task_path)]
         if asyncs:
             if self.loop is None:
                 limit = self.worker.async_concurrency

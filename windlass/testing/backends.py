@@ -23,12 +23,13 @@ from django.utils import timezone
 from windlass import tasks_api
 from windlass.backend import Call, WindlassBackend
 from windlass.db import Claimed
-from windlass.jobs import execution, results
+from windlass.jobs import announcing, execution, results
 from windlass.jobs.arguments import dump_call, dump_value
 from windlass.jobs.context import JobContext
 from windlass.jobs.execution import Executor
 from windlass.jobs.ids import uuid7
-from windlass.jobs.results import JobResult, put
+from windlass.jobs.resolving import put
+from windlass.jobs.results import JobResult
 from windlass.task import Task
 from windlass.tasks_api import BaseTaskBackend, task_enqueued
 
@@ -106,8 +107,9 @@ class ImmediateBackend(tasks_api.ImmediateBackend):
         outcome = execution.run(_claimed(result), executor)
         if isinstance(outcome.error, KeyboardInterrupt):
             raise outcome.error
+        assert outcome.result is not None, "an Executor shows results by default"
         put(outcome.result, "task", task)
-        execution.announce(outcome, executor)
+        announcing.announce(outcome, executor)
         return outcome.result
 
 

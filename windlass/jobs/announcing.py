@@ -1,0 +1,60 @@
+"""
+Telling the signals' receivers what became of an attempt, after it was recorded.
+
+Receivers are users' code: whatever one does, the job, its worker and the other
+receivers go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from django.dispatch import Signal
+
+from windlass.jobs.results import JobResult
+from windlass.jobs.retries import Snooze
+from windlass.signals import heard, job_cancelled, job_retried, job_snoozed
+from windlass.tasks_api import TaskResultStatus, task_finished
+
+if TYPE_CHECKING:
+    from windlass.jobs.execution import Executor, Outcome
+
+logger = logging.getLogger("windlass")
+
+
+def announce(outcome: Outcome, executor: Executor) -> None:
+    """Tell the signals' receivers about an outcome that has been recorded."""
+    _move, result, error = outcome
+    if result is None:
+        return
+    if result.status == TaskResultStatus.SUCCESSFUL:
+        if heard(task_finished):
+            tell(task_finished, result, executor)
+    elif result.status == TaskResultStatus.READY:
+        signal = job_snoozed if isinstance(error, Snooze) else job_retried
+        tell(signal, result, executor)
+    else:
+        _announce_failure(result, error, executor)
+
+
+def _announce_failure(
+    result: JobResult, error: BaseException | None, executor: Executor
+) -> None:
+    try:
+        # Django's own receiver logs the exception that is being handled.
+        if error is not None:
+            raise error
+    except BaseException:  # noqa: BLE001 - it was recorded; only its log line is due
+        tell(task_finished, result, executor)
+    if result.state == "cancelled":
+        tell(job_cancelled, result, executor)
+
+
+def tell(signal: Signal, result: JobResult, executor: Executor) -> None:
+    """Send a signal to whoever listens; nothing a receiver does gets out."""
+    try:
+        signal.send_robust(sender=executor.backend, task_result=result)
+    except BaseException:
+        # Robust is Django's word for errors; a receiver can also call sys.exit().
+        logger.exception("Job %s: a receiver tried to end the process.", result.id)

@@ -1,0 +1,137 @@
+"""
+From the path that a job was stored with to its task, as the job was enqueued.
+
+A path may lead nowhere any more, or to something that is no task: such a job fails
+alone when it is run, and stays readable.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import lru_cache
+from inspect import iscoroutinefunction
+from typing import Any, NoReturn
+
+from django.utils.module_loading import import_string
+
+from windlass.exceptions import RefusedTask
+from windlass.tasks_api import Task
+
+put = object.__setattr__
+
+
+def resolve(path: str) -> Task:
+    """Import a task by its path, or raise RefusedTask if there is no such task."""
+    try:
+        task = import_string(path)
+    except BaseException as error:
+        # Importing runs the user's module, so anything may be raised here, even an
+        # exit; it says that this job cannot run, and must not end its worker.
+        raise RefusedTask(f"There is no task {path!r} to run: {error}") from error
+    if not isinstance(task, Task):
+        raise RefusedTask(
+            f"{path!r} is not a task, so it was not run. Decorate it with @task."
+        )
+    return task
+
+
+# Tasks by path, and the paths of coroutine functions. A path that could not be
+# resolved is tried again each time.
+_tasks: dict[str, Task] = {}
+_coroutines: set[str] = set()
+
+
+def find(path: str) -> Task | None:
+    """The task of a path, resolved once; None if there is no such task."""
+    task = _tasks.get(path)
+    if task is None:
+        try:
+            task = _tasks[path] = resolve(path)
+        except RefusedTask:
+            return None
+        if iscoroutinefunction(task.func):
+            _coroutines.add(path)
+    return task
+
+
+def is_async(path: str) -> bool:
+    """Whether a path's task is a coroutine function; False if there is no such task."""
+    if path not in _tasks:
+        find(path)
+    return path in _coroutines
+
+
+def task_for(
+    path: str,
+    backend: str,
+    queue_name: str,
+    priority: int,
+    run_after: datetime | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Task:
+    """The task of a stored job, with the job's own queue, priority and time."""
+    try:
+        task = resolve(path)
+    except RefusedTask:
+        task = missing(path)
+    return with_call(task, backend, queue_name, priority, run_after, metadata)
+
+
+def with_call(
+    task: Task,
+    backend: str,
+    queue_name: str,
+    priority: int,
+    run_after: datetime | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Task:
+    """A copy of a task as one job was enqueued, not validated a second time."""
+    if run_after is None and metadata is None:
+        found = (task.backend, task.queue_name, task.priority, task.run_after)
+        if found == (backend, queue_name, priority, None):
+            return task
+        return _cached_copy(task, backend, queue_name, priority)
+    copy = copy_task(task, backend, queue_name, priority)
+    put(copy, "run_after", run_after)
+    if metadata is not None and hasattr(copy, "metadata"):
+        put(copy, "metadata", metadata)
+    return copy
+
+
+def copy_task(task: Task, backend: str, queue_name: str, priority: int) -> Task:
+    """A copy of a task with another backend, queue and priority, and no time."""
+    copy = object.__new__(type(task))
+    for name in type(task).__dataclass_fields__:
+        put(copy, name, getattr(task, name))
+    put(copy, "backend", backend)
+    put(copy, "queue_name", queue_name)
+    put(copy, "priority", priority)
+    put(copy, "run_after", None)
+    return copy
+
+
+@lru_cache(maxsize=1024)
+def _cached_copy(task: Task, backend: str, queue_name: str, priority: int) -> Task:
+    return copy_task(task, backend, queue_name, priority)
+
+
+def missing(path: str) -> Task:
+    """A stand-in for a task whose code is gone: its results stay readable."""
+
+    def gone(*args: Any, **kwargs: Any) -> NoReturn:
+        raise RefusedTask(f"There is no task {path!r} any more.")
+
+    gone.__module__, _dot, gone.__qualname__ = path.rpartition(".")
+    gone.__name__ = gone.__qualname__
+    task = object.__new__(Task)
+    defaults = {
+        "func": gone,
+        "priority": 0,
+        "backend": "default",
+        "queue_name": "default",
+        "run_after": None,
+        "takes_context": False,
+    }
+    for name, value in defaults.items():
+        put(task, name, value)
+    return task
