@@ -7,7 +7,7 @@ from django.test.utils import setup_databases, teardown_databases
 from tests.integration.project.journal import VARIABLE, Journal
 from tests.integration.runtime import Runtime, environment
 from tests.integration.states import ledgers
-from windlass.models import EndedJob, LiveJob, Node
+from windlass.models import CancelRequest, EndedJob, LiveJob, Node
 from windlass.runtime import ledger
 
 
@@ -31,7 +31,7 @@ def committed(django_db_setup, django_db_blocker):
 
 
 def _remove_everything():
-    for model in (LiveJob, EndedJob, Node):
+    for model in (LiveJob, EndedJob, Node, CancelRequest):
         model.objects.all()._raw_delete("default")
 
 

@@ -79,8 +79,7 @@ def project(monkeypatch):
         return made[path]
 
     yield module
-    resolving._tasks.clear()
-    resolving._coroutines.clear()
+    resolving.forget()
 
 
 class Story:

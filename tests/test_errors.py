@@ -15,9 +15,9 @@ backend = default_task_backend
 @pytest.fixture
 def forgotten():
     """Tasks that were resolved before are looked up afresh, as by a new process."""
-    resolving._tasks.clear()
+    resolving.forget()
     yield
-    resolving._tasks.clear()
+    resolving.forget()
 
 
 # Errors of every shape

@@ -21,9 +21,9 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def forgotten():
     """Each test resolves its tasks afresh, as a new process would."""
-    resolving._tasks.clear()
+    resolving.forget()
     yield
-    resolving._tasks.clear()
+    resolving.forget()
 
 
 # Tasks of every kind

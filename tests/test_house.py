@@ -36,8 +36,8 @@ BANNED = {
 }
 FILE_LINES, FUNCTION_LINES, MEDIAN_LINES = 300, 40, 8
 # Lines of code, and the straight line's length: docs/adr/0011 says why these.
-CORE_LINES = 6000
-STRAIGHT_FUNCTIONS, STRAIGHT_FILES = {"postgresql": 34}, 12
+CORE_LINES = 7300
+STRAIGHT_FUNCTIONS, STRAIGHT_FILES = {"postgresql": 34}, 13
 # Files over their budget: the decision record that allows it.
 LARGE_FILES: dict[str, str] = {}
 LARGE_FUNCTIONS: dict[str, str] = {}

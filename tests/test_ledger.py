@@ -10,7 +10,7 @@ import pytest
 
 from windlass.db import Claimed
 from windlass.runtime import identity, ledger
-from windlass.runtime.ledger import Ledger
+from windlass.runtime.ledger import BEGUN, CANCELLED, TIMED_OUT, Begun, Ledger
 
 
 def claimed(claim=1):
@@ -64,7 +64,7 @@ def test_what_a_killed_process_had_begun_can_be_read(node):
     in_a_process_that_dies(work)
 
     found = ledger.read(node)
-    assert found == {(begun.id, 3): 1234.5}
+    assert found == {(begun.id, 3): Begun(1234.5)}
     assert (never.id, 1) not in found
 
 
@@ -79,7 +79,7 @@ def test_a_slot_is_used_again(node):
 
     in_a_process_that_dies(work)
 
-    assert ledger.read(node) == {(last.id, 7): 2.0}
+    assert ledger.read(node) == {(last.id, 7): Begun(2.0)}
 
 
 def test_the_ledger_of_a_living_process_says_nothing(node):
@@ -129,3 +129,69 @@ def test_what_died_days_ago_is_swept_and_what_beats_is_not(node, monkeypatch):
     assert beating.exists()
     ledger.forget(beating)
     ledger.touch(other)  # of a dispatcher, say: it keeps none
+
+
+# What ran too long
+
+
+def states_of(node, *jobs):
+    found = ledger.read(node)
+    return [found[job.id, job.claim].state for job in jobs]
+
+
+def test_what_was_told_to_stop_can_be_told_from_its_neighbours(node):
+    neighbour, late, unwanted = claimed(), claimed(), claimed()
+
+    def work():
+        mine = Ledger(node, slots=4)
+        mine.start(neighbour, 1.0)
+        mine.mark(mine.start(late, 1.0, 5.0), TIMED_OUT)
+        mine.mark(mine.start(unwanted, 1.0), CANCELLED)
+
+    in_a_process_that_dies(work)
+
+    assert states_of(node, neighbour, late, unwanted) == [BEGUN, TIMED_OUT, CANCELLED]
+
+
+def test_the_supervisor_sees_when_a_process_is_overdue(node):
+    mine = Ledger(node, slots=4)
+    assert not ledger.is_overdue(node, now=1e9)
+
+    mine.kill_at(100.0)
+
+    assert not ledger.is_overdue(node, now=99.0)
+    assert ledger.is_overdue(node, now=100.0)
+    mine.kill_at(0.0)
+    assert not ledger.is_overdue(node, now=1e9)
+    assert not ledger.is_overdue(node + 1, now=1e9)
+
+
+def test_only_jobs_past_their_deadline_are_marked_as_overdue(node):
+    late, early, endless = claimed(), claimed(), claimed()
+
+    def work():
+        mine = Ledger(node, slots=4)
+        mine.start(late, 1.0, 50.0)
+        mine.start(early, 1.0, 150.0)
+        mine.start(endless, 1.0)
+        ledger.mark_overdue(node, now=100.0)
+
+    in_a_process_that_dies(work)
+
+    assert states_of(node, late, early, endless) == [TIMED_OUT, BEGUN, BEGUN]
+
+
+def test_a_child_is_noted_with_its_own_start(node):
+    job = claimed()
+
+    def work():
+        mine = Ledger(node, slots=4)
+        mine.child(mine.start(job, 1.0), os.getppid())
+
+    in_a_process_that_dies(work)
+
+    begun = ledger.read(node)[job.id, 1]
+    assert (begun.child, begun.child_started) == (
+        os.getpid(),
+        identity.process_start(os.getpid()),
+    )

@@ -12,7 +12,8 @@ from tests.running import fresh, run_one
 from windlass import api, db
 from windlass.jobs import lifecycle
 from windlass.models import EndedJob, Job, LiveJob, Node, State
-from windlass.models.jobs import ENDS, errors_of, parse_id, worker_id, workers_of
+from windlass.models.history import errors_of, worker_id, workers_of
+from windlass.models.jobs import ENDS, parse_id
 from windlass.tasks_api import default_task_backend
 
 pytestmark = pytest.mark.django_db

@@ -209,3 +209,17 @@ def test_a_backoff_that_says_stop_fails_the_job():
     run_one()
 
     assert (fresh(result).state, fresh(result).attempts) == ("failed", 1)
+
+
+def test_retries_and_fresh_jobs_take_their_turns_by_age():
+    # A retry that is due at once stands behind what was there, and before what comes.
+    failing = tasks.succeed_on.enqueue(3)
+    waiting = [tasks.add.enqueue(1, n) for n in range(2)]
+    run_one()
+    later = tasks.add.enqueue(2, 2)
+
+    order = [run_one().id for _ in range(4)]
+
+    assert order == [waiting[0].id, waiting[1].id, failing.id, later.id]
+    assert run_one().return_value is not None
+    assert fresh(failing).state == "succeeded"

@@ -114,7 +114,13 @@ def test_the_migrations_can_be_undone_and_done_again(committed):
 
     before = tables()
     assert before == {
-        *("windlass_live", "windlass_ended", "windlass_node", "windlass_job")
+        *(
+            "windlass_live",
+            "windlass_ended",
+            "windlass_node",
+            "windlass_job",
+            "windlass_cancel",
+        )
     }
     try:
         MigrationExecutor(connection).migrate([("windlass", None)])

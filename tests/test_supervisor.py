@@ -43,7 +43,7 @@ class Part:
 {before}
 options = replace(conf.options("default"){options})
 used = time.process_time()
-code = Supervisor(options, [Plan("part", Part{plan})]).run()
+code = Supervisor(options, [Plan("part", lambda node: Part(){plan})]).run()
 print(f"used {{time.process_time() - used:.2f}} s")
 sys.exit(code)
 """

@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from asgiref.sync import sync_to_async
 from django.db import transaction
 
 import windlass
 from windlass import conf, db
 from windlass.db import Claimed, Dialect, Lane
 from windlass.exceptions import EnqueueError, StaleJob, UndiscardableError
-from windlass.jobs import announcing, execution, lifecycle, queues
-from windlass.jobs.execution import Executor
+from windlass.jobs import announcing, cancelling, execution, lifecycle, queues
+from windlass.jobs.outcomes import Executor
 from windlass.jobs.results import JobResult
 from windlass.models import EndedJob, Job, Node, State
 from windlass.models.jobs import parse_id
@@ -88,6 +89,33 @@ def discard_failed_job(id: object, *, backend_alias: str = DEFAULT) -> None:
     raise UndiscardableError(
         f"Job {job.pk} is {_state(job)}, and only a failed job can be discarded here."
     )
+
+
+# Cancelling
+
+
+def cancel_job(id: object, reason: str = "", *, backend_alias: str = DEFAULT) -> bool:
+    """
+    Cancel a job that waits or runs; it is never tried again by itself.
+
+    A waiting job ends at once. The code of a running one is told to stop (in a
+    thread by a JobCancelled, on the event loop by cancelling it, in a process of its
+    own by SIGTERM), and after ``stop_grace`` seconds its process is ended. The job is
+    cancelled once its code is dead. Gives back True if it is or will be cancelled,
+    False if it had ended. Inside a transaction it takes effect with the commit.
+    Raises Job.DoesNotExist for an unknown id.
+    """
+    job = _job(id, backend_alias)
+    return cancelling.cancel(
+        _dialect(backend_alias), backend_alias, str(job.pk), reason
+    )
+
+
+async def acancel_job(
+    id: object, reason: str = "", *, backend_alias: str = DEFAULT
+) -> bool:
+    """See ``cancel_job``."""
+    return await sync_to_async(cancel_job)(id, reason, backend_alias=backend_alias)
 
 
 # Jobs run by hand
@@ -166,7 +194,8 @@ def execute_claimed_job(claimed: ClaimedJob) -> JobResult:
     hold.unfinished.discard(job.id)
     dialect = _dialect(hold.backend_alias)
     try:
-        lifecycle.record_one(dialect, hold.node, outcome.move)
+        if not outcome.recorded:
+            lifecycle.record_one(dialect, hold.node, outcome.move)
     except StaleJob:
         _sign_off(dialect, hold)
         raise

@@ -9,6 +9,7 @@ with it. Nothing is ever deferred silently.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -24,10 +25,11 @@ from windlass.exceptions import RefusedTask
 from windlass.jobs import lifecycle, results
 from windlass.jobs.arguments import dump_call, dump_value
 from windlass.jobs.ids import uuid7
+from windlass.jobs.policies import check_policy, stored
 from windlass.jobs.results import JobResult
 from windlass.models.jobs import Job, parse_id
 from windlass.signals import heard
-from windlass.task import Task, check_call, check_policy
+from windlass.task import Task, check_call
 from windlass.tasks_api import (
     BaseTaskBackend,
     InvalidTask,
@@ -151,7 +153,9 @@ class WindlassBackend(BaseTaskBackend):
         self.validate_task(task)
         call = self._call(task)
         # A task is immutable, so it stays valid; its metadata is a dict, and may not.
-        if task.run_after is None and call.metadata is None:
+        # When a job expires depends on the moment.
+        expires = getattr(task, "expires", None)
+        if task.run_after is None and call.metadata is None and expires is None:
             if len(self._calls) >= MOST_CALLS:
                 self._calls.clear()
             self._calls[id(task)] = (task, call)
@@ -160,7 +164,6 @@ class WindlassBackend(BaseTaskBackend):
     def _call(self, task: Any) -> NewJob:
         # A job without id and arguments.
         metadata = getattr(task, "metadata", None)
-        on_lost = getattr(task, "on_lost", None)
         return NewJob(
             "",
             self.alias,
@@ -172,7 +175,7 @@ class WindlassBackend(BaseTaskBackend):
             getattr(task, "max_attempts", None) or self.configuration.max_attempts,
             task.run_after,
             None if metadata is None else dump_value(metadata, "metadata"),
-            None if on_lost is None else json.dumps({"on_lost": on_lost}),
+            stored(task, now=time.time()),
         )
 
     def _new_job(

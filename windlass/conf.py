@@ -40,6 +40,8 @@ class WorkerOptions:
     threads: int = 3
     async_concurrency: int = 100
     polling_interval: float = 0.1
+    max_jobs: int | None = None
+    max_memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,8 @@ class Options:
     process_heartbeat_interval: float = 5
     process_alive_threshold: float = 30
     shutdown_timeout: float = 30
+    stop_grace: float = 5
+    crash_limit: int = 3
     max_attempts: int = 1
     backoff: float | str | Callable[..., Any] | None = None
     # Django's allow-list; empty means that any queue name is welcome.
@@ -212,6 +216,14 @@ def _seconds_above_0(value: Any, path: str) -> float:
     return float(value)
 
 
+def _bytes(value: Any, path: str) -> int:
+    found = re.fullmatch(r"(\d+) ?([KMG]?)i?B?", str(value), re.IGNORECASE)
+    if isinstance(value, bool) or not found or not int(found[1]):
+        raise _wrong(path, 'bytes, or a text like "512M"', value)
+    size: int = int(found[1]) * 1024 ** " KMG".index(found[2].upper() or " ")
+    return size
+
+
 def _one_of(*choices: str) -> Parser:
     def parser(value: Any, path: str) -> str:
         if value not in choices:
@@ -278,6 +290,8 @@ _WORKER: dict[str, Parser] = {
     "threads": _whole,
     "async_concurrency": _whole,
     "polling_interval": _seconds_above_0,
+    "max_jobs": _whole,
+    "max_memory": _bytes,
 }
 
 _OPTIONS: dict[str, Parser] = {
@@ -288,6 +302,8 @@ _OPTIONS: dict[str, Parser] = {
     "process_heartbeat_interval": _seconds_above_0,
     "process_alive_threshold": _seconds_above_0,
     "shutdown_timeout": _seconds,
+    "stop_grace": _seconds_above_0,
+    "crash_limit": _whole,
 }
 
 _ENTRY: dict[str, Parser] = {

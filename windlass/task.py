@@ -21,12 +21,9 @@ from django.utils.module_loading import import_string
 
 from windlass import tasks_api
 from windlass.exceptions import ConfigurationError, RefusedTask
-from windlass.jobs.arguments import dump_value
-from windlass.jobs.retries import Backoff, seconds
+from windlass.jobs.retries import Backoff
 
 QUEUE_LENGTH, PATH_LENGTH = 255, 500
-ON_LOST = ("retry", "fail")
-MAX_ATTEMPTS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +36,11 @@ class Task(tasks_api.Task):
     the result that gives seconds, or None to stop. ``retry_on`` and ``give_up_on``
     are exception classes. ``on_lost`` says what follows when the process that ran
     an attempt is gone: ``"retry"`` or ``"fail"`` (None: retry while attempts remain).
+    ``timeout`` ends an attempt that runs longer (seconds or a timedelta). ``executor``
+    is where the code runs: ``"thread"``, ``"async"`` or ``"process"`` (None: coroutine
+    functions on the event loop, others in a thread). ``atomic`` commits what the
+    function writes together with its completion. A job that has not started
+    ``expires`` after it became due is discarded.
     """
 
     max_attempts: int | None = None
@@ -46,6 +48,10 @@ class Task(tasks_api.Task):
     retry_on: tuple[type[BaseException], ...] | None = None
     give_up_on: tuple[type[BaseException], ...] = ()
     on_lost: str | None = None
+    timeout: float | timedelta | None = None
+    executor: str | None = None
+    atomic: bool = False
+    expires: float | timedelta | None = None
     metadata: dict[str, Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
@@ -149,54 +155,6 @@ def check_call(task: Any) -> None:
 
 def _is_name(name: str) -> bool:
     return 0 < len(name) <= QUEUE_LENGTH and name.isprintable() and name == name.strip()
-
-
-def check_policy(task: Any) -> None:
-    """Refuse a task whose policies mean nothing, with RefusedTask."""
-    where = f"{task.module_path}: "
-    attempts = getattr(task, "max_attempts", None)
-    if attempts is not None and (
-        type(attempts) is not int or not 1 <= attempts <= MAX_ATTEMPTS
-    ):
-        raise RefusedTask(
-            f"{where}max_attempts must be a whole number from 1 to {MAX_ATTEMPTS}, "
-            f"not {attempts!r}."
-        )
-    on_lost = getattr(task, "on_lost", None)
-    if on_lost is not None and on_lost not in ON_LOST:
-        raise RefusedTask(f'{where}on_lost must be "retry" or "fail", not {on_lost!r}.')
-    _check_backoff(where, getattr(task, "backoff", None))
-    for name in ("retry_on", "give_up_on"):
-        classes = getattr(task, name, None) or ()
-        if not isinstance(classes, tuple) or not all(map(_is_exception, classes)):
-            raise RefusedTask(
-                f"{where}{name} must hold exception classes, not {classes!r}."
-            )
-    _check_metadata(where, getattr(task, "metadata", None))
-
-
-def _is_exception(cls: Any) -> bool:
-    return isinstance(cls, type) and issubclass(cls, BaseException)
-
-
-def _check_backoff(where: str, backoff: Any) -> None:
-    if backoff is None or callable(backoff) or isinstance(backoff, str):
-        return
-    try:
-        seconds(backoff, "backoff")
-    except (TypeError, ValueError) as error:
-        raise RefusedTask(f"{where}{error}") from error
-
-
-def _check_metadata(where: str, metadata: Any) -> None:
-    if metadata is None:
-        return
-    try:
-        if not isinstance(metadata, dict):
-            raise TypeError(f"metadata must be a dict, not {metadata!r}.")
-        dump_value(metadata, "metadata")
-    except TypeError as error:
-        raise RefusedTask(f"{where}{error}") from error
 
 
 F = TypeVar("F", bound=Callable[..., Any])

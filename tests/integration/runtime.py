@@ -136,6 +136,11 @@ def is_running(pid):
     return pid in _pids()
 
 
+def parent(pid):
+    """The parent of a process."""
+    return int(_stat(pid)[1])
+
+
 def _pids():
     pids = []
     for name in os.listdir("/proc"):

@@ -217,11 +217,12 @@ def test_a_silent_node_that_lives_is_fenced_off(start, journal, gate):
     eventually(lambda: len(journal.starts()) == 2, timeout=20)
     kill(pid, signal.SIGCONT)
     eventually(lambda: "its row was removed" in runtime.said())
-    gate.touch()
+    # It stops at once: whatever it went on with, others have it.
     eventually(lambda: not is_running(pid))
+    gate.touch()
 
     eventually(lambda: job(result).state == "succeeded")
-    assert "was taken over meanwhile" in runtime.said()
+    assert [line.attempt for line in journal.ends()] == [2]
     assert job(result).attempts == 2
     assert other.stop() == 0
 
@@ -292,3 +293,24 @@ def test_a_node_of_a_reused_pid_is_not_taken_for_the_living(start, journal):
 
     eventually(lambda: job(result).state == "succeeded")
     assert not Node.objects.filter(pk=node).exists()
+
+
+def test_a_node_that_wakes_begins_nothing_that_others_have_by_now(
+    start, journal, gate, held
+):
+    _first, rest = held(tasks.wait_for)
+    runtime = start(options=workers(threads=1, processes=1))
+    (pid,) = runtime.worker()
+    wait_for_start(journal)
+
+    kill(pid, signal.SIGSTOP)
+    start(options=ONE_THREAD)
+    eventually(lambda: states().get("running", 0) == 0, timeout=20)
+    gate.touch()
+    kill(pid, signal.SIGCONT)
+    eventually(lambda: not is_running(pid))
+
+    # None of the rest had begun, and none may any more: it may not run twice.
+    for result in rest:
+        ran = len(journal.starts(result.id))
+        assert ran == (1 if job(result).state == "succeeded" else 0)

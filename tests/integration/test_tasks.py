@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.project import tasks
+from tests.integration.project import stubborn, tasks
 from tests.integration.runtime import workers
 from tests.integration.states import job, states
 from tests.waiting import eventually
@@ -17,6 +17,7 @@ ONE_THREAD = workers(threads=1)
         (tasks.keyboard_interrupt, "KeyboardInterrupt"),
         (tasks.recurse, "RecursionError"),
         (tasks.swim_into_system_exit, "SystemExit"),
+        (stubborn.out_of_memory, "MemoryError"),
     ],
 )
 def test_a_task_cannot_end_the_thread_it_runs_in(start, journal, task, error):
@@ -68,3 +69,19 @@ def most_at_once(journal, label):
             inside += {"start": 1, "end": -1}[line.event]
             most = max(most, inside)
     return most
+
+
+@pytest.mark.parametrize("name", ["fork", "fork_in_process"])
+def test_the_child_of_a_task_that_forks_does_not_report_its_job(start, journal, name):
+    result = getattr(stubborn, name).enqueue()
+    runtime = start(options=ONE_THREAD)
+    (pid,) = runtime.worker()
+
+    eventually(lambda: job(result).finished_at)
+
+    assert (job(result).state, job(result).return_value) == ("succeeded", "parent")
+    after = tasks.use_connection.enqueue()
+    eventually(lambda: job(after).state == "succeeded")
+    assert "taken over" not in runtime.said()
+    assert runtime.worker() == [pid]
+    assert runtime.stop() == 0

@@ -59,9 +59,7 @@ class Model:
     def may_run_again(self):
         if self.on_lost == "fail":
             return False
-        if self.attempts < self.max_attempts:
-            return True
-        return self.on_lost == "retry" and self.crashes + 1 < CRASH_LIMIT
+        return self.on_lost == "retry" or self.attempts < self.max_attempts
 
     def wait(self, state, *, attempt_back=0, history=0, crashed=0):
         self.let_go()
@@ -231,14 +229,19 @@ class Lifecycle(RuleBasedStateMachine):
             self.db,
             node,
             [model.held for model in held.values()],
-            started=lambda job: now if job.id in started else None,
-            entry=lambda job, began: {"cause": "lost"},
-            now=now,
+            lambda job: (
+                lifecycle.crash(Attempt(job, node, now, now), {"cause": "lost"})
+                if job.id in started
+                else lifecycle.release(job)
+            ),
         )
         assert set(moves) == set(held)
         for id, model in held.items():
             if id not in started:
                 model.wait("ready", attempt_back=1)
+            elif model.crashes + 1 >= CRASH_LIMIT:
+                model.end("failed", "crashed", history=1, crashed=1)
+                model.last_end = (node, moves[id])
             elif model.may_run_again():
                 model.wait("ready", history=1, crashed=1)
             else:

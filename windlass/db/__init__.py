@@ -14,9 +14,18 @@ from django.db import connections
 from django.dispatch import receiver
 
 from windlass.db.base import Dialect
-from windlass.db.records import Claimed, Ended, Lane, NewJob, Returned
+from windlass.db.records import CANCEL, Claimed, Ended, Lane, NewJob, Returned
 
-__all__ = ["Claimed", "Dialect", "Ended", "Lane", "NewJob", "Returned", "dialect"]
+__all__ = [
+    "CANCEL",
+    "Claimed",
+    "Dialect",
+    "Ended",
+    "Lane",
+    "NewJob",
+    "Returned",
+    "dialect",
+]
 
 
 def dialect(database: str, *, owned: bool = False) -> Dialect:

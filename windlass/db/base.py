@@ -226,7 +226,7 @@ class Dialect:
             crashes=row.crashes + end.crashed,
             state=end.state,
             reason=end.reason,
-            started_at=self.moment(end.started_at),
+            started_at=None if end.started_at is None else self.moment(end.started_at),
             finished_at=self.moment(end.finished_at),
             return_value=_load(end.return_value),
             history=_load(end.history) or row.history,
@@ -255,6 +255,9 @@ class Dialect:
 
     def listen(self, backend_alias: str) -> None:
         """Subscribe the calling thread's connection to new jobs."""
+
+    def notify_cancel(self, backend_alias: str) -> None:
+        """Tell workers, at the caller's commit, that a cancel was asked for."""
 
     def wait_for_notification(self, timeout: float) -> list[str]:
         """Wait for news of new jobs; give back the queues that have some."""

@@ -188,7 +188,7 @@ class MySQL(Dialect):
     def _end(self, end: Ended) -> list[Any]:
         return [
             *(self._key(end.id), end.state, end.reason),
-            self._text(self.moment(end.started_at)),
+            None if end.started_at is None else self._text(self.moment(end.started_at)),
             self._text(self.moment(end.finished_at)),
             *(end.return_value, end.history, end.attempt_back, end.crashed),
         ]

@@ -34,7 +34,7 @@ from windlass.db.postgresql_statements import (
     TUNE,
     copy_line,
 )
-from windlass.db.records import Claimed, Ended, Lane, NewJob, Returned
+from windlass.db.records import CANCEL, Claimed, Ended, Lane, NewJob, Returned
 
 # Above this many jobs, COPY beats an INSERT from JSON.
 COPY_FROM = 200
@@ -236,6 +236,11 @@ class PostgreSQL(Dialect):
         """Subscribe the calling thread's connection to new jobs."""
         with self.connection.cursor() as cursor:
             cursor.execute(f'LISTEN "{channel(backend_alias)}"')
+
+    def notify_cancel(self, backend_alias: str) -> None:
+        """Tell workers, at the caller's commit, that a cancel was asked for."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT pg_notify(%s, %s)", (channel(backend_alias), CANCEL))
 
     def wait_for_notification(self, timeout: float) -> list[str]:
         """Wait for news of new jobs; give back the queues that have some."""

@@ -17,6 +17,7 @@ from django.db import transaction
 
 from windlass.db.base import Dialect, delete_live
 from windlass.db.records import KEPT_COLUMNS, Claimed
+from windlass.models.cancels import CancelRequest
 from windlass.models.jobs import EndedJob, LiveJob, LiveJobQuerySet, State
 
 
@@ -25,12 +26,15 @@ def _live(db: Dialect) -> LiveJobQuerySet:
 
 
 def end_waiting(
-    db: Dialect, ids: Sequence[str], *, state: str, reason: str
+    db: Dialect, ids: Sequence[str], *, state: str, reason: str, why: str = ""
 ) -> set[str]:
     """Move jobs that no node holds to the ended table; give back their ids."""
     with transaction.atomic(using=db.database):
         now = db.now()
         rows = _waiting(db, ids)
+        for row in rows:
+            if why:
+                row.policy = {**(row.policy or {}), "why": why}
         EndedJob.objects.using(db.database).bulk_create(
             EndedJob(
                 **{name: getattr(row, name) for name in KEPT_COLUMNS},
@@ -88,6 +92,8 @@ def _revived(row: EndedJob, now: datetime) -> LiveJob:
     # What a former retry granted counts from the attempts spent before it.
     budget = row.max_attempts - policy.get("spent", 0)
     policy["spent"] = row.attempts
+    for said_before in ("expires_at", "why"):
+        policy.pop(said_before, None)
     values.update(
         node=None,
         available_at=now,
@@ -107,6 +113,44 @@ def prune(db: Dialect, *, before: datetime, states: Sequence[str], limit: int) -
     oldest = ended.filter(finished_at__lt=before, state__in=states)
     ids = list(oldest.order_by("finished_at").values_list("id", flat=True)[:limit])
     return ended.filter(id__in=ids)._raw_delete(db.database) or 0
+
+
+def request_cancels(
+    db: Dialect, backend_alias: str, ids: Sequence[str], *, reason: str
+) -> set[str]:
+    """Note that these jobs are to be cancelled, if they run; give back which do."""
+    running = _live(db).running().filter(id__in=ids, backend_alias=backend_alias)
+    found = list(running.values_list("id", flat=True))
+    now = db.now()
+    CancelRequest.objects.using(db.database).bulk_create(
+        [
+            CancelRequest(
+                job=id, backend_alias=backend_alias, reason=reason, requested_at=now
+            )
+            for id in found
+        ],
+        ignore_conflicts=True,
+    )
+    return {str(id) for id in found}
+
+
+def cancel_requests(db: Dialect, backend_alias: str) -> dict[str, str]:
+    """The reasons of all cancels that are asked for, by job."""
+    rows = CancelRequest.objects.using(db.database).filter(backend_alias=backend_alias)
+    return {str(id): reason for id, reason in rows.values_list("job", "reason")}
+
+
+def forget_cancels(db: Dialect, ids: Sequence[str]) -> None:
+    """Delete requests to cancel."""
+    rows = CancelRequest.objects.using(db.database).filter(job__in=ids)
+    rows._raw_delete(db.database)
+
+
+def forget_idle_cancels(db: Dialect, ids: Sequence[str]) -> None:
+    """Delete requests to cancel jobs that have ended."""
+    live = _live(db).filter(id__in=ids).values_list("id", flat=True)
+    left = {str(id) for id in live}
+    forget_cancels(db, [id for id in ids if id not in left])
 
 
 def annotate(db: Dialect, node: int, job: Claimed, **columns: Any) -> bool:

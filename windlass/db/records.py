@@ -9,6 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
+# What a notification says when it is about cancels and not the name of a queue.
+CANCEL = "\x01cancel"
+
 
 class NewJob(NamedTuple):
     """A job to store. ``run_after`` None means now; ids are lower-case UUID text."""
@@ -65,7 +68,7 @@ class Ended(NamedTuple):
     claim: int
     state: str
     reason: str
-    started_at: float  # seconds since the epoch
+    started_at: float | None  # seconds since the epoch; None if it never started
     finished_at: float
     return_value: str | None
     history: str | None

@@ -98,7 +98,7 @@ def _job_view(vendor: str) -> str:
         "backend_alias, queue_name, -nice AS priority, args, kwargs,"
         " available_at AS run_after, enqueued_at, started_at"
     )
-    rest = "attempts, max_attempts, crashes, node, metadata, progress, history"
+    rest = "attempts, max_attempts, crashes, node, metadata, progress, policy, history"
     return f"""
     CREATE VIEW windlass_job AS
     SELECT id, task_path, {text.format(state)} AS state, {text.format("''")} AS reason,

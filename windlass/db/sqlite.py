@@ -259,7 +259,7 @@ def _time(text: Any, zone: tzinfo | None) -> datetime:
 def _end(end: Ended, zone: tzinfo | None) -> tuple[Any, ...]:
     return (
         *(end.id.replace("-", ""), end.claim, end.state, end.reason),
-        _epoch_text(end.started_at, zone),
+        None if end.started_at is None else _epoch_text(end.started_at, zone),
         _epoch_text(end.finished_at, zone),
         *(end.return_value, end.history, end.attempt_back, end.crashed),
     )

@@ -14,21 +14,29 @@ from django.dispatch import Signal
 
 from windlass.jobs.results import JobResult
 from windlass.jobs.retries import Snooze
-from windlass.signals import heard, job_cancelled, job_retried, job_snoozed
+from windlass.signals import (
+    heard,
+    job_cancelled,
+    job_discarded,
+    job_retried,
+    job_snoozed,
+)
 from windlass.tasks_api import TaskResultStatus, task_finished
 
 if TYPE_CHECKING:
-    from windlass.jobs.execution import Executor, Outcome
+    from windlass.jobs.outcomes import Executor, Outcome
 
 logger = logging.getLogger("windlass")
 
 
 def announce(outcome: Outcome, executor: Executor) -> None:
     """Tell the signals' receivers about an outcome that has been recorded."""
-    _move, result, error = outcome
+    result, error = outcome.result, outcome.error
     if result is None:
         return
-    if result.status == TaskResultStatus.SUCCESSFUL:
+    if result.state == "discarded":
+        tell(job_discarded, result, executor)
+    elif result.status == TaskResultStatus.SUCCESSFUL:
         if heard(task_finished):
             tell(task_finished, result, executor)
     elif result.status == TaskResultStatus.READY:

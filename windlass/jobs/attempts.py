@@ -10,17 +10,24 @@ from django.conf import settings
 from django.utils import timezone
 
 from windlass.jobs.lifecycle import Attempt
-from windlass.models.jobs import worker_id
+from windlass.models.history import worker_id
 
 
-def describe(attempt: Attempt, cause: str, error: BaseException) -> dict[str, Any]:
-    """One entry of a job's history, as JSON can hold it on every database."""
-    kind = type(error)
+def well_ended(attempt: Attempt) -> dict[str, Any]:
+    """The entry of an attempt that ended as it should."""
     return {
         "attempt": attempt.job.attempts,
         "worker": worker_id(attempt.node),
         "started_at": _iso(attempt.started),
         "ended_at": _iso(attempt.ended),
+        "cause": "",
+    }
+
+
+def describe(attempt: Attempt, cause: str, error: BaseException) -> dict[str, Any]:
+    """One entry of a job's history, as JSON can hold it on every database."""
+    kind = type(error)
+    return well_ended(attempt) | {
         "cause": str(cause),
         "error": _storable(f"{kind.__module__}.{kind.__qualname__}"),
         "traceback": _storable(_traceback(error)),

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 from windlass.db import Claimed, Dialect, Ended, Lane, NewJob, Returned, rare
 from windlass.exceptions import StaleJob
-from windlass.models.jobs import ENDS, Reason, State, worker_id
+from windlass.models.history import worker_id
+from windlass.models.jobs import ENDS, Reason, State
 
 
 class Transition(NamedTuple):
@@ -46,7 +47,7 @@ TRANSITIONS = (
     Transition(
         "rescue",
         (State.RUNNING,),
-        (State.READY, State.FAILED),
+        (State.READY, State.SCHEDULED, State.FAILED, State.CANCELLED),
         "supervisor, janitor",
     ),
     Transition(
@@ -59,7 +60,7 @@ TRANSITIONS = (
     Transition("prune", ENDS, (), "janitor"),
 )
 
-# A job that takes its process with it this often would do so for ever.
+# How many processes a job may take with it, unless the options say otherwise.
 CRASH_LIMIT = 3
 
 Move = Ended | Returned
@@ -134,6 +135,26 @@ def cancel_running(attempt: Attempt, entry: dict[str, Any]) -> Ended:
     return _end(attempt, State.CANCELLED, Reason.CANCELLED, entry)
 
 
+def expire(job: Claimed, *, now: float) -> Ended:
+    """End a job that came too late to start, as if this attempt had never begun."""
+    return Ended(
+        job.id,
+        job.claim,
+        "discarded",
+        str(Reason.EXPIRED),
+        None,
+        now,
+        None,
+        None,
+        attempt_back=1,
+    )
+
+
+def with_entry(move: Move, job: Claimed, entry: dict[str, Any]) -> Move:
+    """The same move, with its attempt in the history."""
+    return move._replace(history=_with_entry(job, entry))
+
+
 def interrupt(attempt: Attempt, entry: dict[str, Any]) -> Move:
     """
     Take a started job from a worker that must stop now.
@@ -172,31 +193,41 @@ def record_one(db: Dialect, node: int, move: Move) -> None:
 
 
 def rescue(
-    db: Dialect,
-    node: int,
-    jobs: Iterable[Claimed],
-    *,
-    started: Callable[[Claimed], float | None],
-    entry: Callable[[Claimed, float], dict[str, Any]],
-    now: float,
+    db: Dialect, node: int, jobs: Iterable[Claimed], decide: Callable[[Claimed], Move]
 ) -> dict[str, Move]:
     """
     Recover jobs whose node is gone; give back what became of each.
 
-    ``started`` says when a claim's code began, or None if it never did: that claim
-    is released. A rescued job may still be running somewhere we cannot see. Its
-    next claim has a new number, so whatever that copy reports will be refused.
+    A rescued job may still be running somewhere we cannot see. Its next claim has a
+    new number, so whatever that copy reports will be refused.
     """
-    moves: dict[str, Move] = {}
-    for job in jobs:
-        began = started(job)
-        if began is None:
-            moves[job.id] = release(job)
-        else:
-            attempt = Attempt(job, node, began, now)
-            moves[job.id] = _lost(attempt, entry(job, began))
+    moves = {job.id: decide(job) for job in jobs}
     moved = record(db, node, list(moves.values()))
     return {id: move for id, move in moves.items() if id in moved}
+
+
+def crash(
+    attempt: Attempt, entry: dict[str, Any], *, crash_limit: int = CRASH_LIMIT
+) -> Move:
+    """
+    Count an attempt whose process is gone: another one, or the end.
+
+    A job that has taken ``crash_limit`` processes with it would do so for ever.
+    """
+    job = attempt.job
+    crashes = job.crashes + 1
+    if crashes < crash_limit and may_run_again(job):
+        return Returned(job.id, job.claim, 0.0, _with_entry(job, entry), crashed=1)
+    reason = entry["cause"]
+    if crashes >= crash_limit:
+        reason = Reason.CRASHED
+        explanation = (
+            f"\nThe process that ran this job was gone {crashes} times, which is as "
+            f"often as crash_limit allows, so the job is not tried again by itself. "
+            "Find out what ends its process before you retry it.\n"
+        )
+        entry = {**entry, "traceback": entry.get("traceback", "") + explanation}
+    return _end(attempt, State.FAILED, reason, entry)._replace(crashed=1)
 
 
 def may_run_again(job: Claimed) -> bool:
@@ -204,16 +235,7 @@ def may_run_again(job: Claimed) -> bool:
     on_lost = json.loads(job.policy).get("on_lost") if job.policy else None
     if on_lost == "fail":
         return False
-    if job.attempts < job.max_attempts:
-        return True
-    return on_lost == "retry" and job.crashes + 1 < CRASH_LIMIT
-
-
-def _lost(attempt: Attempt, entry: dict[str, Any]) -> Move:
-    job = attempt.job
-    if may_run_again(job):
-        return Returned(job.id, job.claim, 0.0, _with_entry(job, entry), crashed=1)
-    return _end(attempt, State.FAILED, entry["cause"], entry)._replace(crashed=1)
+    return on_lost == "retry" or job.attempts < job.max_attempts
 
 
 # Jobs that no node holds
@@ -229,9 +251,13 @@ def unblock(db: Dialect, ids: Sequence[str]) -> set[str]:
     return rare.unhold(db, ids)
 
 
-def cancel(db: Dialect, ids: Sequence[str]) -> set[str]:
-    """Cancel jobs that have not started."""
-    return rare.end_waiting(db, ids, state=State.CANCELLED, reason=Reason.CANCELLED)
+def cancel(db: Dialect, ids: Sequence[str], *, why: str = "") -> set[str]:
+    """Cancel jobs that no node holds, and forget that it was asked for."""
+    cancelled, reason = State.CANCELLED, Reason.CANCELLED
+    moved = rare.end_waiting(db, ids, state=cancelled, reason=reason, why=why)
+    if moved:
+        rare.forget_cancels(db, list(moved))
+    return moved
 
 
 def discard(db: Dialect, ids: Sequence[str], *, reason: str = "") -> set[str]:

@@ -35,10 +35,12 @@ def resolve(path: str) -> Task:
     return task
 
 
-# Tasks by path, and the paths of coroutine functions. A path that could not be
-# resolved is tried again each time.
+# Tasks by path, and the paths of those that are special in where and how they run. A
+# path that could not be resolved is tried again each time.
 _tasks: dict[str, Task] = {}
 _coroutines: set[str] = set()
+_on_loop: set[str] = set()
+_in_process: set[str] = set()
 
 
 def find(path: str) -> Task | None:
@@ -49,16 +51,37 @@ def find(path: str) -> Task | None:
             task = _tasks[path] = resolve(path)
         except RefusedTask:
             return None
+        executor = getattr(task, "executor", None)
         if iscoroutinefunction(task.func):
             _coroutines.add(path)
+            if executor in (None, "async"):
+                _on_loop.add(path)
+        if executor == "process":
+            _in_process.add(path)
     return task
 
 
-def is_async(path: str) -> bool:
-    """Whether a path's task is a coroutine function; False if there is no such task."""
+def is_coroutine(path: str) -> bool:
+    """Whether a path's task is a coroutine function; it must have been found."""
+    return path in _coroutines
+
+
+def runs_on_loop(path: str) -> bool:
+    """Whether a path's task runs on the event loop; False if there is no such task."""
     if path not in _tasks:
         find(path)
-    return path in _coroutines
+    return path in _on_loop
+
+
+def runs_in_process(path: str) -> bool:
+    """Whether a path's task runs in a process of its own; it must have been found."""
+    return path in _in_process
+
+
+def forget() -> None:
+    """Resolve every path anew, as a new process would."""
+    for known in (_tasks, _coroutines, _on_loop, _in_process):
+        known.clear()
 
 
 def task_for(

@@ -17,13 +17,12 @@ from functools import total_ordering
 from typing import Any
 
 from windlass.db import Claimed, NewJob
-from windlass.exceptions import JobCancelled
 from windlass.jobs.resolving import copy_task, put, task_for
-from windlass.models.jobs import Job, State, errors_of, worker_id, workers_of
+from windlass.models.history import errors_of, worker_id, workers_of
+from windlass.models.jobs import Job, State
 from windlass.tasks_api import (
     TASK_REFRESH_ATTRS,
     Task,
-    TaskError,
     TaskResult,
     TaskResultStatus,
 )
@@ -183,20 +182,11 @@ def of_job(job: Job) -> JobResult:
     put(result, "last_attempted_at", last)
     put(result, "finished_at", job.finished_at)
     put(result, "worker_ids", job.worker_ids)
-    put(result, "errors", _errors(job))
+    put(result, "errors", job.errors)
     put(result, "_return_value", job.return_value)
     put(result, "metadata", job.metadata)
     put(result, "progress", job.progress)
     return result
-
-
-def _errors(job: Job) -> list[TaskError]:
-    errors = job.errors
-    if job.state == State.CANCELLED and not errors:
-        path = f"{JobCancelled.__module__}.{JobCancelled.__qualname__}"
-        said = f"{path}: the job was cancelled before it started"
-        errors.append(TaskError(exception_class_path=path, traceback=said))
-    return errors
 
 
 def _first_start(

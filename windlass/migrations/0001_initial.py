@@ -57,6 +57,7 @@ class Migration(migrations.Migration):
                             ("cancelled", "someone cancelled it"),
                             ("duplicate", "another job holds its unique key"),
                             ("limit", "a limit refused it"),
+                            ("expired", "it came too late to start"),
                             ("interrupted", "its worker had to stop before it ended"),
                         ],
                         max_length=16,
@@ -91,6 +92,7 @@ class Migration(migrations.Migration):
                 ),
                 ("metadata", models.JSONField(null=True, verbose_name="metadata")),
                 ("progress", models.JSONField(null=True, verbose_name="progress")),
+                ("policy", models.JSONField(null=True, verbose_name="policy")),
                 ("history", models.JSONField(null=True, verbose_name="past attempts")),
             ],
             options={
@@ -216,6 +218,7 @@ class Migration(migrations.Migration):
                             ("cancelled", "someone cancelled it"),
                             ("duplicate", "another job holds its unique key"),
                             ("limit", "a limit refused it"),
+                            ("expired", "it came too late to start"),
                             ("interrupted", "its worker had to stop before it ended"),
                         ],
                         db_default="",
@@ -339,6 +342,26 @@ class Migration(migrations.Migration):
                         name="windlass_live_ranges",
                     ),
                 ],
+            },
+        ),
+        migrations.CreateModel(
+            name="CancelRequest",
+            fields=[
+                (
+                    "job",
+                    models.UUIDField(editable=False, primary_key=True, serialize=False),
+                ),
+                (
+                    "backend_alias",
+                    models.CharField(max_length=64, verbose_name="backend"),
+                ),
+                ("reason", models.TextField(blank=True, verbose_name="reason")),
+                ("requested_at", models.DateTimeField(verbose_name="requested at")),
+            ],
+            options={
+                "verbose_name": "cancel request",
+                "verbose_name_plural": "cancel requests",
+                "db_table": "windlass_cancel",
             },
         ),
         migrations.RunPython(create, drop, atomic=False),

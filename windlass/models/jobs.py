@@ -14,7 +14,6 @@ because time passes, and a retry is a row whose ``available_at`` moved.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
@@ -23,6 +22,8 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from windlass.exceptions import JobCancelled
+from windlass.models.history import errors_of, workers_of
 from windlass.tasks_api import TaskError
 
 
@@ -55,6 +56,7 @@ class Reason(models.TextChoices):
     CANCELLED = "cancelled", _("someone cancelled it")
     DUPLICATE = "duplicate", _("another job holds its unique key")
     LIMIT = "limit", _("a limit refused it")
+    EXPIRED = "expired", _("it came too late to start")
     INTERRUPTED = "interrupted", _("its worker had to stop before it ended")
 
 
@@ -222,6 +224,7 @@ class Job(models.Model):
     return_value = models.JSONField(_("return value"), null=True)
     metadata = models.JSONField(_("metadata"), null=True)
     progress = models.JSONField(_("progress"), null=True)
+    policy = models.JSONField(_("policy"), null=True)
     history = models.JSONField(_("past attempts"), null=True)
 
     objects = JobQuerySet.as_manager()
@@ -250,6 +253,11 @@ class Job(models.Model):
         return self.task_path
 
     @property
+    def timeout(self) -> float | None:
+        """Seconds that one attempt may run, or None."""
+        return (self.policy or {}).get("timeout")
+
+    @property
     def duration(self) -> timedelta | None:
         """How long the last attempt ran, or None while it has not ended."""
         if self.started_at is None or self.finished_at is None:
@@ -264,31 +272,13 @@ class Job(models.Model):
     @property
     def errors(self) -> list[TaskError]:
         """The error of each attempt that ended with one, first to last."""
-        return errors_of(self.history)
-
-
-def worker_id(node: int) -> str:
-    """The name by which results know a node."""
-    return f"{node:016x}"
-
-
-def workers_of(
-    history: Sequence[dict[str, Any]] | None, attempts: int, node: int | None
-) -> list[str]:
-    """One worker id for each attempt; ``node`` is the last one's, if it has one."""
-    past = [attempt["worker"] for attempt in history or ()]
-    if node is not None and attempts > len(past):
-        past.append(worker_id(node))
-    return past
-
-
-def errors_of(history: Sequence[dict[str, Any]] | None) -> list[TaskError]:
-    """Django's view of the errors among past attempts."""
-    return [
-        TaskError(exception_class_path=attempt["error"], traceback=attempt["traceback"])
-        for attempt in history or ()
-        if attempt.get("error")
-    ]
+        found = errors_of(self.history)
+        if self.state == State.CANCELLED and not found:
+            why = (self.policy or {}).get("why") or "it had not started"
+            path = f"{JobCancelled.__module__}.{JobCancelled.__qualname__}"
+            said = f"{path}: the job was cancelled: {why}"
+            found.append(TaskError(exception_class_path=path, traceback=said))
+        return found
 
 
 def parse_id(value: object) -> uuid.UUID | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from windlass.models.jobs import worker_id
+from windlass.models.history import worker_id
 
 
 class Node(models.Model):

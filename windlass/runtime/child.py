@@ -22,6 +22,14 @@ ASKED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 # How a child that came to its proper end says so. Not 0: a task may call os._exit(0),
 # and what its worker held must be recovered then too.
 ENDED_WELL = 75
+# A worker that has done its share, and one whose code would not end.
+RECYCLED, RETIRED = 76, 77
+
+
+# Asks a process for the stacks of its threads, and how long that may take; faulthandler
+# answers in C, so even for code that holds Python's lock.
+SHOW_STACKS = signal.SIGRTMIN + 5 if hasattr(signal, "SIGRTMIN") else None
+STACKS_WITHIN = 0.1
 
 
 class Part(Protocol):
@@ -77,10 +85,19 @@ def on_signals(stop: Callable[[], None], force: Callable[[], None]) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKED)
 
 
-def die_with_parent(parent: int) -> None:
-    """Ask Linux for SIGTERM when the parent dies; elsewhere the lease notices."""
+def die_with_parent(parent: int, number: int = signal.SIGTERM) -> None:
+    """Ask Linux for a signal when the parent dies; elsewhere the lease notices."""
     with suppress(OSError, AttributeError):
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
     if os.getppid() != parent:
         os._exit(ENDED_WELL)
+
+
+def how_it_ended(code: int) -> str:
+    """An exit code in words; negative ones are signals."""
+    if code == RETIRED:
+        return "ended because the code of a job would not"
+    if code < 0:
+        return f"was killed by signal {-code} ({signal.Signals(-code).name})"
+    return f"exited with status {code}"

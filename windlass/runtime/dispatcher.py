@@ -26,7 +26,12 @@ class Dispatcher:
     """Runs the services of one backend until told to stop."""
 
     def __init__(
-        self, options: Options, *, name: str, supervisor_pid: int | None
+        self,
+        options: Options,
+        *,
+        name: str,
+        supervisor_pid: int | None,
+        node: int | None = None,
     ) -> None:
         self.options, self.name = options, name
         self.db = db.dialect(options.database_alias)
@@ -40,6 +45,7 @@ class Dispatcher:
             details={"services": ["janitor"]},
             wake=lambda: None,
             lost=self._lost,
+            node=node,
         )
         self.lease.listens = False
 

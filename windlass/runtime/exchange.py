@@ -36,7 +36,7 @@ class Exchange:
             return self._claim_if_changed(room, poll_every)
         try:
             with self.db.transaction():
-                moves = [report.move for report in batch]
+                moves = self.flusher.moves(batch)
                 moved = lifecycle.record(self.db, self.claimer.node, moves)
                 jobs = self._claim(room)
         except LOST:

@@ -1,8 +1,8 @@
 """
 Where tasks run inside a worker process: threads, and one event loop.
 
-A job's start is noted in the ledger before the first line of its task, and its
-outcome goes to the flusher whatever happened. Task code cannot end these threads.
+Each outcome goes to the flusher, whatever happened. Task code cannot end these
+threads. A thread also looks after each job that runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -14,65 +14,44 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connections
 
 from windlass.db import Claimed
-from windlass.jobs import execution
-from windlass.jobs.execution import Executor, Outcome
-from windlass.runtime.flusher import Report, broken
+from windlass.jobs import execution, outcomes, resolving
+from windlass.jobs.outcomes import Executor, Outcome
+from windlass.runtime.flusher import Report
 from windlass.runtime.hygiene import tidy_connections
-from windlass.runtime.ledger import Ledger
+from windlass.runtime.processes import Processes
+from windlass.runtime.running import Running
 
 logger = logging.getLogger("windlass")
 
 Deliver = Callable[[Report], None]
 
 
-class Running:
-    """The jobs whose code runs now, by id, with their start and ledger slot."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.jobs: dict[str, tuple[Claimed, float, int]] = {}
-        self.interrupted: set[str] = set()
-
-    def begin(self, job: Claimed) -> None:
-        """Note that the next line is the task's first."""
-        now = time.time()
-        self.jobs[job.id] = (job, now, self.ledger.start(job, now))
-
-    def end(self, job: Claimed) -> int | None:
-        """Note that the task has ended; give back the slot to clear, if it began."""
-        began = self.jobs.pop(job.id, None)
-        return None if began is None else began[2]
-
-    def interrupt(self) -> list[tuple[Claimed, float, int]]:
-        """Take the jobs from whatever runs them, so that nobody else reports them."""
-        taken = []
-        for id in list(self.jobs):
-            # Said first: the thread looks here only if it finds its job taken.
-            self.interrupted.add(id)
-            began = self.jobs.pop(id, None)
-            if began is None:
-                self.interrupted.discard(id)
-            else:
-                taken.append(began)
-        return taken
-
-
 class Threads:
     """A fixed number of threads that take jobs from one queue."""
 
     def __init__(
-        self, executor: Executor, running: Running, deliver: Deliver, *, count: int
+        self,
+        executor: Executor,
+        running: Running,
+        deliver: Deliver,
+        *,
+        count: int,
+        processes: Processes | None = None,
+        may_begin: Callable[[], bool] = lambda: True,
     ) -> None:
         self.executor, self.running, self.deliver = executor, running, deliver
+        self.processes, self.may_begin = processes, may_begin
         self.jobs: SimpleQueue[Claimed | None] = SimpleQueue()
         # How often the database was away; connections older than that are dropped.
         self.outages = 0
+        self.paused = threading.Event()
         # When a thread last became free for another job.
         self.freed_at = time.monotonic()
         self.threads = [
@@ -103,25 +82,31 @@ class Threads:
         return taken
 
     def _work(self) -> None:
-        executor, running, deliver = self.executor, self.running, self.deliver
+        running, deliver = self.running, self.deliver
         outages = 0
         while (job := self._next()) is not None:
             if outages != self.outages:
                 # The first job to use a connection from before would pay for that.
                 outages = self.outages
                 connections.close_all()
-            outcome: Outcome | None = None
-            try:
-                outcome = execution.run(job, executor)
-                move = outcome.move
-            except BaseException as error:  # noqa: BLE001 - this thread must live on
-                move = broken(job, error, executor)
+            while not self.may_begin():
+                # The lease is in doubt: others may have taken this job over.
+                self.paused.wait(PAUSE)
+            outcome = self._run(job)
             slot = running.end(job)
             self.freed_at = time.monotonic()
             if slot is not None or job.id not in running.interrupted:
-                deliver(Report(job, move, outcome, slot))
+                deliver(Report(job, outcome.move, outcome, slot))
             tidy_connections()
         connections.close_all()
+
+    def _run(self, job: Claimed) -> Outcome:
+        try:
+            if self.processes is not None and resolving.runs_in_process(job.task_path):
+                return self.processes.run(job, self.running)
+            return execution.run(job, self.executor)
+        except BaseException as error:  # noqa: BLE001 - this thread must live on
+            return broken(job, error, self.executor)
 
     def _next(self) -> Claimed | None:
         try:
@@ -132,18 +117,33 @@ class Threads:
             return self.jobs.get()
 
 
+def broken(job: Claimed, error: BaseException, executor: Executor) -> Outcome:
+    """The end of a job whose attempt came to no outcome of its own."""
+    now = executor.clock()
+    return outcomes.failed(job, error, executor, now, may_repeat=False)
+
+
 # A thread without work for this many seconds closes its database connections.
 IDLE = 5.0
+# Seconds between looks at a lease that is in doubt.
+PAUSE = 0.05
 
 
 class EventLoop:
     """One thread with an event loop, on which coroutine tasks run side by side."""
 
     def __init__(
-        self, executor: Executor, running: Running, deliver: Deliver, *, limit: int
+        self,
+        executor: Executor,
+        running: Running,
+        deliver: Deliver,
+        *,
+        limit: int,
+        may_begin: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.executor, self.running, self.deliver = executor, running, deliver
-        self.limit = limit
+        self.executor = replace(executor, begin=self._begin)
+        self.running, self.deliver = running, deliver
+        self.limit, self.may_begin = limit, may_begin
         self.waiting: deque[Claimed] = deque()
         self.loop = asyncio.new_event_loop()
         self.tasks: set[asyncio.Task[None]] = set()
@@ -185,7 +185,13 @@ class EventLoop:
                 # The task itself gets it as well, and its neighbours go on.
                 logger.warning("A coroutine on the event loop raised %r.", error)
 
+    def _begin(self, job: Claimed) -> None:
+        self.running.begin(job).task = asyncio.current_task()
+
     def _fill(self) -> None:
+        if self.waiting and not self.may_begin():
+            self.loop.call_later(PAUSE, self._fill)
+            return
         with suppress(IndexError):
             while len(self.tasks) < self.limit:
                 task = self.loop.create_task(self._work(self.waiting.popleft()))
@@ -199,16 +205,14 @@ class EventLoop:
             self._fill()
 
     async def _work(self, job: Claimed) -> None:
-        outcome: Outcome | None = None
         try:
             outcome = await execution.arun(job, self.executor)
-            move = outcome.move
         except BaseException as error:  # noqa: BLE001 - the loop must live on
-            move = broken(job, error, self.executor)
+            outcome = broken(job, error, self.executor)
         slot = self.running.end(job)
         self.freed_at = time.monotonic()
         if slot is not None or job.id not in self.running.interrupted:
-            self.deliver(Report(job, move, outcome, slot, is_async=True))
+            self.deliver(Report(job, outcome.move, outcome, slot, is_async=True))
 
     async def _tidy_now_and_then(self) -> None:
         while True:

@@ -19,10 +19,9 @@ from typing import NamedTuple
 from django.db import DatabaseError
 
 from windlass.db import Claimed, Dialect
-from windlass.jobs import announcing, attempts, execution, lifecycle
-from windlass.jobs.execution import Executor, Outcome
-from windlass.jobs.lifecycle import Attempt, Move
-from windlass.models.jobs import Reason
+from windlass.jobs import announcing, lifecycle, outcomes
+from windlass.jobs.lifecycle import Move
+from windlass.jobs.outcomes import Executor, Outcome
 from windlass.runtime.hygiene import tidy_connections
 from windlass.runtime.ledger import Ledger
 from windlass.runtime.outage import LOST, Outage
@@ -44,12 +43,8 @@ class Report(NamedTuple):
     is_async: bool = False
 
 
-def broken(job: Claimed, error: BaseException, executor: Executor) -> Move:
-    """The end of a job whose attempt came to no outcome that can be recorded."""
-    now = executor.clock()
-    attempt = Attempt(job, executor.node, now, now)
-    entry = attempts.describe(attempt, Reason.ERROR, error)
-    return lifecycle.fail(attempt, entry, retry_in=None)
+def _is_recorded(report: Report) -> bool:
+    return report.outcome is not None and report.outcome.recorded
 
 
 class Flusher:
@@ -116,9 +111,7 @@ class Flusher:
     def write(self, batch: Sequence[Report]) -> None:
         """Record a batch, then hand it on to be announced."""
         try:
-            moved = lifecycle.record(
-                self.db, self.executor.node, [report.move for report in batch]
-            )
+            moved = lifecycle.record(self.db, self.executor.node, self.moves(batch))
         except LOST:
             raise
         except DatabaseError:
@@ -132,29 +125,31 @@ class Flusher:
         for report in batch:
             if report.slot is not None:
                 self.ledger.clear(report.slot)
-            if report.job.id not in moved:
+            if report.job.id not in moved and not _is_recorded(report):
                 logger.warning(
                     "Job %s: claim %s was taken over meanwhile, so this report of it "
                     "was refused.",
                     report.job.id,
                     report.job.claim,
                 )
-        self.recorded.put([(report, report.job.id in moved) for report in batch])
+        self.recorded.put([(r, r.job.id in moved or _is_recorded(r)) for r in batch])
+
+    def moves(self, batch: Sequence[Report]) -> list[Move]:
+        """What is still to be written of these reports."""
+        return [report.move for report in batch if not _is_recorded(report)]
 
     def _write_alone(self, report: Report) -> tuple[Report, set[str]]:
         # One row that the database refuses must not hold up its neighbours' ends.
         node, job = self.executor.node, report.job
         try:
-            return report, lifecycle.record(self.db, node, [report.move])
+            return report, lifecycle.record(self.db, node, self.moves([report]))
         except LOST:
             raise
         except DatabaseError as error:
             logger.exception("Job %s: its outcome cannot be stored.", job.id)
-            if report.outcome is None:
-                failed = report._replace(move=broken(job, error, self.executor))
-            else:
-                end = execution.unstorable(job, report.outcome, error, self.executor)
-                failed = report._replace(move=end.move, outcome=end)
+            now = self.executor.clock()
+            end = outcomes.failed(job, error, self.executor, now, may_repeat=False)
+            failed = report._replace(move=end.move, outcome=end)
             return failed, lifecycle.record(self.db, node, [failed.move])
 
     def _announce_until_told(self) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 
 from windlass.conf import Options
+from windlass.db import rare
+from windlass.jobs import cancelling
 from windlass.runtime import ledger
 from windlass.runtime.recovery import Recovery
 
@@ -43,6 +45,7 @@ class Janitor:
             self.recovery.look_again()
             self._look_again_at = float("inf")
         self.recovery.dead_children()
+        self._see_to_cancels()
         if now >= self._trust_heartbeats_from:
             self.recovery.silent_nodes()
         if now >= self._sweep_at:
@@ -52,6 +55,15 @@ class Janitor:
         if self.recovery.recovered and self._look_again_at > now + LOOK_AGAIN_AFTER:
             self._look_again_at = now + LOOK_AGAIN_AFTER
         return min(1.0, self.options.process_heartbeat_interval)
+
+    def _see_to_cancels(self) -> None:
+        """Cancel what waits by now, and forget requests whose job has ended."""
+        requests = rare.cancel_requests(self.recovery.db, self.options.alias)
+        for why in set(requests.values()):
+            ids = [id for id, reason in requests.items() if reason == why]
+            cancelling.cancel_waiting(self.recovery.db, self.options.alias, ids, why)
+        if requests:
+            rare.forget_idle_cancels(self.recovery.db, list(requests))
 
     def leave(self) -> None:
         """Finish what nobody else would: the second look at what was recovered."""

@@ -16,12 +16,14 @@ from importlib import import_module
 from typing import Any
 
 from django.apps import apps
+from django.db import connections
 from django.utils.module_loading import module_has_submodule
 
-from windlass.conf import Options
+from windlass.conf import Options, WorkerOptions
 from windlass.exceptions import ConfigurationError
+from windlass.runtime import identity
 from windlass.runtime.budget import Budget
-from windlass.runtime.child import Part
+from windlass.runtime.child import RECYCLED, RETIRED, Part
 from windlass.runtime.dispatcher import Dispatcher
 from windlass.runtime.supervisor import AT_ONCE, Plan, Supervisor
 from windlass.runtime.worker import Worker
@@ -80,7 +82,7 @@ def _plans(
         for number in range(worker.processes):
             name = f"worker-{place + 1}.{number + 1}"
             make = partial(
-                Worker,
+                _worker,
                 options,
                 worker,
                 name=name,
@@ -90,16 +92,25 @@ def _plans(
             )
             plans.append(Plan(name, make, ends_by_itself=ends))
     if topology.dispatch:
-        make_dispatcher: Callable[[], Part] = partial(
-            Dispatcher, options, name="dispatcher", supervisor_pid=supervisor_pid
+        make_dispatcher: Callable[[int], Part] = partial(
+            _dispatcher, options, name="dispatcher", supervisor_pid=supervisor_pid
         )
         plans.append(Plan("dispatcher", make_dispatcher))
     return plans
 
 
+def _worker(options: Options, worker: WorkerOptions, node: int, **rest: Any) -> Worker:
+    return Worker(options, worker, node=node, **rest)
+
+
+def _dispatcher(options: Options, node: int, **rest: Any) -> Dispatcher:
+    return Dispatcher(options, node=node, **rest)
+
+
 def _run_in_threads(plans: list[Plan]) -> int:
     """Run every part as a thread of this process, which nobody supervises."""
-    parts = [(plan, plan.make()) for plan in plans]
+    connections.close_all()
+    parts = [(plan, plan.make(identity.new_node_id())) for plan in plans]
     codes: dict[str, int] = {}
     ended = threading.Event()
 
@@ -114,21 +125,7 @@ def _run_in_threads(plans: list[Plan]) -> int:
                 other.stop("another part ended")
         ended.set()
 
-    asked_at: list[float] = []
-
-    def stop(number: int, _frame: Any) -> None:
-        now = time.monotonic()
-        if number == signal.SIGQUIT or (asked_at and now - asked_at[0] > AT_ONCE):
-            for _plan, part in parts:
-                part.force()
-        elif not asked_at:
-            asked_at.append(now)
-            for _plan, part in parts:
-                part.stop("the process was asked to stop")
-
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, stop)
+    _stop_on_signals([part for _plan, part in parts])
     for plan, part in parts:
         threading.Thread(
             target=run, args=(plan, part), name=plan.name, daemon=True
@@ -136,7 +133,29 @@ def _run_in_threads(plans: list[Plan]) -> int:
     while len(codes) < len(plans):
         ended.wait(1.0)
         ended.clear()
-    return max(codes.values())
+    if RETIRED in codes.values():
+        # A thread that does not end would keep the interpreter from ending.
+        logging.shutdown()
+        os._exit(1)
+    return max(0 if code == RECYCLED else code for code in codes.values())
+
+
+def _stop_on_signals(parts: list[Part]) -> None:
+    asked_at: list[float] = []
+
+    def stop(number: int, _frame: Any) -> None:
+        now = time.monotonic()
+        if number == signal.SIGQUIT or (asked_at and now - asked_at[0] > AT_ONCE):
+            for part in parts:
+                part.force()
+        elif not asked_at:
+            asked_at.append(now)
+            for part in parts:
+                part.stop("the process was asked to stop")
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, stop)
 
 
 def _all_ended(plans: list[Plan], codes: dict[str, int]) -> bool:

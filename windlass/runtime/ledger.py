@@ -23,19 +23,37 @@ import tempfile
 import uuid
 from collections import deque
 from pathlib import Path
+from typing import NamedTuple
 
 from windlass.db import Claimed
 from windlass.runtime import identity
 
-# Job id, claim number, start in epoch seconds; then one byte that says "in use",
-# written last, so a kill in between leaves an unused slot.
-ENTRY = struct.Struct("=16sId")
-SLOT = 32
-IN_USE = ENTRY.size
+# Job id, claim number, start in epoch seconds, deadline on the machine's steady clock
+# (0: none), process of its own and that one's start (0: none); then one byte that says
+# how it stands, written last, so a kill in between leaves an unused slot.
+ENTRY = struct.Struct("=16sIddIQ")
+SLOT = 56
+STATE = ENTRY.size
+FREE, BEGUN, TIMED_OUT, CANCELLED = range(4)
+DEADLINE = struct.Struct("=d")
+DEADLINE_AT, CHILD_AT = 28, 36
+CHILD = struct.Struct("=IQ")
 # Seconds after its process's last heartbeat.
 KEPT = 2 * 86400.0
 # Process id, its start, and the host within which the two mean something.
 OWNER = struct.Struct("=QQ240s")
+# When the whole process is to be killed, on the steady clock; 0 for never.
+KILL_AT = struct.Struct("=d")
+HEAD = OWNER.size + KILL_AT.size
+
+
+class Begun(NamedTuple):
+    """What a ledger says of a claim whose code had begun."""
+
+    started: float
+    state: int = BEGUN
+    child: int = 0
+    child_started: int = 0
 
 
 class Ledger:
@@ -45,7 +63,7 @@ class Ledger:
         self.path = path_of(node)
         self.path.parent.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        size = OWNER.size + slots * SLOT
+        size = HEAD + slots * SLOT
         try:
             # Written, not only sized: a page missing later would be a fatal signal.
             with open(descriptor, "wb", closefd=False) as file:
@@ -54,19 +72,32 @@ class Ledger:
         finally:
             os.close(descriptor)
         OWNER.pack_into(self._map, 0, *_this_process())
-        self._free = deque(range(OWNER.size, size, SLOT))
+        self._free = deque(range(HEAD, size, SLOT))
 
-    def start(self, job: Claimed, now: float) -> int:
+    def start(self, job: Claimed, now: float, deadline: float = 0.0) -> int:
         """Note that a job's code begins; give back the slot to clear."""
         slot = self._free.popleft()
         id = bytes.fromhex(job.id.replace("-", ""))
-        ENTRY.pack_into(self._map, slot, id, job.claim, now)
-        self._map[slot + IN_USE] = 1
+        ENTRY.pack_into(self._map, slot, id, job.claim, now, deadline, 0, 0)
+        self._map[slot + STATE] = BEGUN
         return slot
+
+    def mark(self, slot: int, state: int) -> None:
+        """Note that what began in this slot was told to stop, and why."""
+        self._map[slot + STATE] = state
+
+    def child(self, slot: int, pid: int) -> None:
+        """Note the process of its own in which this slot's job runs."""
+        began = identity.process_start(pid)
+        CHILD.pack_into(self._map, slot + CHILD_AT, pid, began)
+
+    def kill_at(self, moment: float) -> None:
+        """Ask the supervisor to kill this process at a moment of the steady clock."""
+        KILL_AT.pack_into(self._map, OWNER.size, moment)
 
     def clear(self, slot: int) -> None:
         """Note that the end of what started in this slot is recorded."""
-        self._map[slot + IN_USE] = 0
+        self._map[slot + STATE] = FREE
         self._free.append(slot)
 
     def remove(self) -> None:
@@ -81,20 +112,45 @@ def path_of(node: int) -> Path:
     return base / f"windlass-{os.getuid()}" / f"{node:016x}.ledger"
 
 
-def read(node: int) -> dict[tuple[str, int], float] | None:
-    """The (job id, claim) pairs a dead node had started, and when; None if unknown."""
+def stacks_of(node: int) -> Path:
+    """Where the stacks of a node's threads are kept when it has to be killed."""
+    return path_of(node).with_suffix(".stacks")
+
+
+def read(node: int) -> dict[tuple[str, int], Begun] | None:
+    """What a dead node had begun, by (job id, claim); None if nobody can say."""
     try:
         data = path_of(node).read_bytes()
     except OSError:
         return None
-    if len(data) < OWNER.size or not _is_dead(*OWNER.unpack_from(data)):
+    if len(data) < HEAD or not _is_dead(*OWNER.unpack_from(data)):
         return None
     found = {}
-    for slot in range(OWNER.size, len(data) - SLOT + 1, SLOT):
-        if data[slot + IN_USE]:
-            id, claim, started = ENTRY.unpack_from(data, slot)
-            found[str(uuid.UUID(bytes=id)), claim] = started
+    for slot in range(HEAD, len(data) - SLOT + 1, SLOT):
+        if state := data[slot + STATE]:
+            id, claim, began, _deadline, *child = ENTRY.unpack_from(data, slot)
+            found[str(uuid.UUID(bytes=id)), claim] = Begun(began, state, *child)
     return found
+
+
+def is_overdue(node: int, *, now: float) -> bool:
+    """Whether the process of a ledger is to be killed."""
+    try:
+        with path_of(node).open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return False
+    return len(head) == HEAD and 0 < KILL_AT.unpack_from(head, OWNER.size)[0] <= now
+
+
+def mark_overdue(node: int, *, now: float) -> None:
+    """Note in a ledger which jobs have outlived their deadline."""
+    with path_of(node).open("r+b") as file:
+        with mmap.mmap(file.fileno(), 0) as data:
+            for slot in range(HEAD, len(data) - SLOT + 1, SLOT):
+                (deadline,) = DEADLINE.unpack_from(data, slot + DEADLINE_AT)
+                if data[slot + STATE] == BEGUN and 0 < deadline <= now:
+                    data[slot + STATE] = TIMED_OUT
 
 
 def _this_process() -> tuple[int, int, bytes]:
@@ -123,6 +179,7 @@ def sweep(*, now: float) -> None:
 
 
 def forget(path: Path) -> None:
-    """Delete a ledger that nobody needs."""
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+    """Delete a ledger that nobody needs, and the stacks beside it."""
+    for name in (path, path.with_suffix(".stacks")):
+        with contextlib.suppress(FileNotFoundError):
+            name.unlink()

@@ -12,16 +12,29 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import windlass
 from windlass import db
 from windlass.conf import Options
+from windlass.db import rare
 from windlass.models import Node
 from windlass.runtime import identity, ledger
 from windlass.runtime.outage import LOST, Outage
 
 logger = logging.getLogger("windlass")
+
+# Seconds between looks at who is gone, and at what somebody wants cancelled.
+LOOK_EVERY = 0.5
+TAKEN_OVER = "its row was removed: another node took its work over"
+
+
+# Seconds of a clock that nobody sets, and that goes on while a machine sleeps if the
+# system has one that does.
+clock: Callable[[], float] = time.monotonic
+if hasattr(time, "CLOCK_BOOTTIME"):
+    clock = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
 class Lease:
@@ -37,16 +50,21 @@ class Lease:
         details: dict[str, Any],
         wake: Callable[[], None],
         lost: Callable[[str], None],
+        cancels: Callable[[dict[str, str]], None] | None = None,
+        node: int | None = None,
     ) -> None:
         self.options, self.kind, self.name = options, kind, name
         self.supervisor_pid, self.details = supervisor_pid, details
-        self.wake, self.lost = wake, lost
-        self.node = identity.new_node_id()
+        self.wake, self.lost, self.cancels = wake, lost, cancels
+        self.node = identity.new_node_id() if node is None else node
+        # Until when nobody else may have taken over what this node holds.
+        self.valid_until = float("inf")
         self.stopping = threading.Event()
         self.db = db.dialect(options.database_alias, owned=True)
         self.outage = Outage(f"{name} (heartbeat)", self.db)
         self.listens = options.wakeup != "poll" and self.db.notifies
         self._listening_on: Any = None
+        self._look_at = 0.0
         self.thread = threading.Thread(
             target=self._beat_until_told, name="windlass-heartbeat", daemon=True
         )
@@ -57,7 +75,12 @@ class Lease:
         outage = Outage(self.name, own)
         return outage.persist(lambda: self._register(own), wait=wait)
 
+    def is_valid(self) -> bool:
+        """Whether what this node holds is certainly still its own."""
+        return clock() < self.valid_until
+
     def _register(self, own: db.Dialect) -> None:
+        self._renewed(clock())
         now = own.now()
         Node.objects.using(own.database).update_or_create(
             id=self.node,
@@ -97,7 +120,10 @@ class Lease:
                 if time.monotonic() >= due:
                     due = time.monotonic() + self.options.process_heartbeat_interval
                     self._beat()
-                self._wait(min(0.5, max(0.0, due - time.monotonic())))
+                if time.monotonic() >= self._look_at:
+                    self._look_at = time.monotonic() + LOOK_EVERY
+                    self._look_for_cancels()
+                self._wait(min(LOOK_EVERY, max(0.0, due - time.monotonic())))
                 self.outage.ended()
             except LOST as error:
                 self._listening_on = None
@@ -107,9 +133,21 @@ class Lease:
 
     def _beat(self) -> None:
         ledger.touch(self.node)
+        asked = clock()
         nodes = Node.objects.using(self.options.database_alias)
-        if not nodes.filter(id=self.node).update(heartbeat_at=self.db.now()):
-            self.lost("its row was removed: another node took its work over")
+        if nodes.filter(id=self.node).update(heartbeat_at=self.db.now()):
+            self._renewed(asked)
+        elif not self.stopping.is_set():
+            self.valid_until = float("-inf")
+            self.lost(TAKEN_OVER)
+
+    def _renewed(self, asked: float) -> None:
+        # From before the statement: the server's own mark of it is later.
+        self.valid_until = asked + self.options.process_alive_threshold
+
+    def _look_for_cancels(self) -> None:
+        if self.cancels is not None:
+            self.cancels(rare.cancel_requests(self.db, self.options.alias))
 
     def _wait(self, seconds: float) -> None:
         if not self.listens:
@@ -121,8 +159,11 @@ class Lease:
             self.db.listen(self.options.alias)
             self._listening_on = connection.connection
             self.wake()  # something may have come while nobody listened
-        if self.db.wait_for_notification(seconds):
-            self.wake()
+        for note in self.db.wait_for_notification(seconds):
+            if note == db.CANCEL:
+                self._look_at = 0.0
+            else:
+                self.wake()
 
     def _orphaned(self) -> bool:
         return self.supervisor_pid is not None and os.getppid() != self.supervisor_pid

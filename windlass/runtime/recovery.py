@@ -12,8 +12,6 @@ kept until a second look has found nothing any more.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -21,18 +19,18 @@ from django.db import transaction
 
 from windlass import db
 from windlass.conf import Options
-from windlass.db import Claimed, Ended, Returned, rare
+from windlass.db import Ended, Returned, rare
 from windlass.exceptions import (
     ProcessExitError,
     ProcessMissingError,
     ProcessPrunedError,
     WindlassError,
 )
-from windlass.jobs import attempts, lifecycle, results
-from windlass.jobs.lifecycle import Attempt
+from windlass.jobs import lifecycle, results
 from windlass.models import Job, Node, Reason
-from windlass.models.jobs import worker_id
+from windlass.models.history import worker_id
 from windlass.runtime import identity, ledger
+from windlass.runtime.verdict import Verdict
 from windlass.signals import job_rescued
 from windlass.tasks_api import task_backends, task_finished
 
@@ -142,21 +140,17 @@ class Recovery:
     def _rescue(
         self, node: int, cause: WindlassError, reason: str
     ) -> dict[str, lifecycle.Move]:
-        started = _starts(node)
-        now = time.time()
-
-        def entry(job: Claimed, began: float) -> dict[str, Any]:
-            return attempts.describe(Attempt(job, node, began, now), reason, cause)
-
+        verdict = Verdict(self.options, node, cause, reason, self._cancels())
         rescued: dict[str, lifecycle.Move] = {}
         while jobs := rare.held_by(self.db, node, limit=BATCH):
-            moves = lifecycle.rescue(
-                self.db, node, jobs, started=started, entry=entry, now=now
-            )
+            moves = lifecycle.rescue(self.db, node, jobs, verdict)
             if not moves:
                 break
             rescued |= moves
         return rescued
+
+    def _cancels(self) -> dict[str, str]:
+        return rare.cancel_requests(self.db, self.options.alias)
 
     def _announce(self, moves: dict[str, lifecycle.Move]) -> None:
         started = [
@@ -171,14 +165,6 @@ class Recovery:
             job_rescued.send_robust(sender=sender, task_result=result)
             if result.is_finished:
                 task_finished.send_robust(sender=sender, task_result=result)
-
-
-def _starts(node: int) -> Callable[[Claimed], float | None]:
-    """When a claim's code began, by the ledger; without one, all count as started."""
-    known = ledger.read(node)
-    if known is None:
-        return lambda job: time.time()
-    return lambda job: known.get((job.id, job.claim))
 
 
 def _is_alive(node: Node) -> bool:

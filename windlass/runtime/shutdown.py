@@ -9,14 +9,18 @@ threads: a job that may run again is released, one that may not ends as interrup
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from windlass.exceptions import ProcessExitError
-from windlass.jobs import attempts, lifecycle
+from windlass.jobs import attempts, lifecycle, outcomes
 from windlass.jobs.lifecycle import Attempt
 from windlass.models import Reason
+from windlass.runtime import handback
+from windlass.runtime.child import RETIRED
 from windlass.runtime.flusher import Report
 from windlass.runtime.outage import LOST
+from windlass.runtime.running import Held
 
 if TYPE_CHECKING:
     from windlass.runtime.worker import Worker
@@ -27,30 +31,49 @@ LAST_WRITES = 10.0
 
 def finish(worker: Worker) -> None:
     """Hand back what has not started, wait for what has, record all of it."""
-    worker.hand_back()
+    worker.running.asked_to_stop = True
+    worker.processes.ask_all_to_stop()
+    if worker.abandoned:
+        # Others have it all by now, and would refuse what is written here.
+        _leave(worker)
+        worker.ledger.remove()
+        return
+    patience = worker.options.shutdown_timeout
+    if worker.exit_code == RETIRED:
+        # The supervisor sees to it, should this thread not get there.
+        worker.watch.latest = time.monotonic() + patience + LAST_WRITES + 1.0
+    handback.everything(worker)
     worker.threads.stop()
-    deadline = time.monotonic() + worker.options.shutdown_timeout
-    _wait_for_records(worker, deadline, interrupt=False)
-    deadline = time.monotonic() + LAST_WRITES
-    _wait_for_records(worker, deadline, interrupt=True)
-    worker.flusher.abandoned.set()
-    worker.flusher.stop()
-    if worker.loop is not None:
-        worker.loop.stop()
+    _wait_for_records(worker, time.monotonic() + patience, interrupt=False)
+    _wait_for_records(worker, time.monotonic() + LAST_WRITES, interrupt=True)
+    _leave(worker)
     if worker.claimer.in_hand:
-        # What the database did not take is recovered with the ledger's help.
-        worker.exit_code = 1
+        # What the database did not take, or what does not end, is recovered with the
+        # ledger's help.
+        worker.exit_code = worker.exit_code or 1
     else:
         worker.ledger.remove()
         worker.lease.stop()
 
 
+def _leave(worker: Worker) -> None:
+    worker.watch.stop()
+    worker.processes.close()
+    worker.flusher.abandoned.set()
+    worker.flusher.stop()
+    if worker.loop is not None:
+        worker.loop.stop()
+
+
 def _wait_for_records(worker: Worker, deadline: float, *, interrupt: bool) -> None:
-    while worker.claimer.in_hand and (interrupt or not worker.forced):
+    while not worker.abandoned and (interrupt or not worker.forced):
         worker.attention.clear()
+        stuck = worker.watch.stuck()
+        if worker.claimer.in_hand <= len(stuck):
+            return
         if interrupt:
             # Each time: a job that had just been taken begins a moment later.
-            _interrupt(worker)
+            _interrupt(worker, spared=stuck)
         try:
             if worker.exchange is not None:
                 worker.exchange.write()
@@ -62,13 +85,23 @@ def _wait_for_records(worker: Worker, deadline: float, *, interrupt: bool) -> No
         worker.attention.wait(min(pause, max(0.0, deadline - time.monotonic())))
 
 
-def _interrupt(worker: Worker) -> None:
-    for job, started, slot in worker.running.interrupt():
-        attempt = Attempt(job, worker.executor.node, started, time.time())
+def _interrupt(worker: Worker, *, spared: Sequence[Held]) -> None:
+    taken = worker.running.take(spared)
+    if any(held.wake is not None for held in taken):
+        # Nobody else may get a job while its own process still runs.
+        worker.processes.close()
+    for held in taken:
+        attempt = Attempt(held.job, worker.executor.node, held.started, time.time())
+        if held.stop is not None:
+            outcome = outcomes.failed(
+                held.job, held.stop, worker.executor, held.started
+            )
+            worker.deliver(Report(held.job, outcome.move, outcome, held.slot))
+            continue
         error = ProcessExitError(
             f"The worker {worker.name} had to stop ({worker.stopping}) before this "
             "attempt ended, and the job may not run twice. Retry it if it may."
         )
         entry = attempts.describe(attempt, Reason.INTERRUPTED, error)
         move = lifecycle.interrupt(attempt, entry)
-        worker.deliver(Report(job, move, slot=slot))
+        worker.deliver(Report(held.job, move, slot=held.slot))

@@ -24,9 +24,21 @@ from django.db import connections
 
 from windlass import db
 from windlass.conf import Options
-from windlass.runtime.child import ASKED, ENDED_WELL, Part, fork, on_signals, run_part
+from windlass.runtime import identity
+from windlass.runtime.child import (
+    ASKED,
+    ENDED_WELL,
+    RECYCLED,
+    Part,
+    fork,
+    how_it_ended,
+    on_signals,
+    run_part,
+)
 from windlass.runtime.flag import Flag
+from windlass.runtime.memory import OutOfMemory, megabytes
 from windlass.runtime.outage import Outage
+from windlass.runtime.overdue import kill_if_overdue
 from windlass.runtime.recovery import Recovery
 
 logger = logging.getLogger("windlass")
@@ -36,6 +48,8 @@ WELL_AFTER = 60.0
 FIRST_DELAY, LONGEST_DELAY = 0.1, 30.0
 # Beyond shutdown_timeout, for the last records to be written.
 LAST_WRITES = 15.0
+# Seconds between looks at what workers say of their deadlines.
+LOOK_EVERY = 0.5
 # A statement that a process sent before it died may still commit after its death
 # was seen, so whoever recovers it looks again, this much later.
 LOOK_AGAIN = 0.5
@@ -49,10 +63,13 @@ class Plan:
     """One child to keep running."""
 
     name: str
-    make: Callable[[], Part]
+    make: Callable[[int], Part]
     ends_by_itself: bool = False
     pid: int | None = None
+    # The node that this child will be, chosen before it is born.
+    node: int = 0
     done: bool = False
+    killed: bool = False
     started: float = 0.0
     delay: float = 0.0
     start_at: float = 0.0
@@ -77,6 +94,7 @@ class Supervisor:
         self.asked_at = float("-inf")
         self.kill_at = float("inf")
         self.rescues: dict[int, Rescue] = {}
+        self.memory = OutOfMemory()
 
     def run(self) -> int:
         """Supervise until told to stop, or until all that ends by itself has ended."""
@@ -97,6 +115,9 @@ class Supervisor:
                     os.set_blocking(wake, False)
                     os.read(wake, 1024)
                 self._obey()
+                for plan in self.plans:
+                    if plan.pid and not plan.killed:
+                        plan.killed = kill_if_overdue(plan.name, plan.pid, plan.node)
                 self._reap()
         finally:
             signal.set_wakeup_fd(-1)
@@ -115,7 +136,7 @@ class Supervisor:
     def _until_next(self) -> float:
         now = time.monotonic()
         soonest = min(
-            [*(p.start_at for p in self._to_start()), self.kill_at, now + 1.0]
+            [*(p.start_at for p in self._to_start()), self.kill_at, now + LOOK_EVERY]
         )
         return max(0.0, soonest - now)
 
@@ -130,8 +151,11 @@ class Supervisor:
     def _start_due(self) -> None:
         for plan in self._to_start():
             if time.monotonic() >= plan.start_at:
-                plan.started = time.monotonic()
-                plan.pid = fork(lambda plan=plan: run_part(plan.make()))  # type: ignore[misc]
+                plan.started, plan.killed = time.monotonic(), False
+                node = plan.node = identity.new_node_id()
+                plan.pid = fork(
+                    lambda plan=plan, node=node: run_part(plan.make(node))  # type: ignore[misc]
+                )
 
     def _rescue(self, body: Callable[[Flag], None], waiting: Sequence[Plan]) -> None:
         pid = fork(lambda: self._run_rescue(body))
@@ -178,7 +202,7 @@ class Supervisor:
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if not pid:
@@ -191,16 +215,23 @@ class Supervisor:
                 self._rescue(rescue.body, rescue.waiting)
             for plan in self.plans:
                 if plan.pid == pid:
-                    self._ended(plan, code)
+                    self._ended(plan, code, usage.ru_maxrss * 1024)
 
-    def _ended(self, plan: Plan, code: int) -> None:
+    def _ended(self, plan: Plan, code: int, memory: int) -> None:
         pid, plan.pid = plan.pid, None
         assert pid is not None
-        if code == ENDED_WELL and (plan.ends_by_itself or self.stop_asked):
+        if code in (ENDED_WELL, RECYCLED) and (
+            self.stop_asked or (plan.ends_by_itself and code == ENDED_WELL)
+        ):
             plan.done = True
             self._stop_if_all_ended()
             return
+        if code == RECYCLED and not self.stop_asked:
+            plan.delay, plan.start_at = 0.0, time.monotonic()
+            return
         how = how_it_ended(code)
+        if code == -signal.SIGKILL:
+            how += f"{self.memory.verdict()} (it had used up to {megabytes(memory)})"
         lived = time.monotonic() - plan.started
         plan.delay = (
             0.0
@@ -208,7 +239,7 @@ class Supervisor:
             else min(LONGEST_DELAY, max(FIRST_DELAY, 2 * plan.delay))
         )
         plan.start_at = time.monotonic() + plan.delay
-        if code != ENDED_WELL:
+        if code not in (ENDED_WELL, RECYCLED):
             logger.error("%s (process %s) %s; replacing it.", plan.name, pid, how)
             # A worker that ends when nothing is left must see what is given back.
             waiting = [plan] if plan.ends_by_itself else []
@@ -244,10 +275,3 @@ class Supervisor:
     def _persist(self, action: Callable[[], object], told: Flag) -> bool:
         outage = Outage("recovery", db.dialect(self.options.database_alias))
         return outage.persist(action, wait=told.wait)
-
-
-def how_it_ended(code: int) -> str:
-    """An exit code in words; negative ones are signals."""
-    if code < 0:
-        return f"was killed by signal {-code} ({signal.Signals(-code).name})"
-    return f"exited with status {code}"

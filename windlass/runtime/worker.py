@@ -16,19 +16,26 @@ from collections.abc import Sequence
 from windlass import db
 from windlass.conf import Options, WorkerOptions
 from windlass.db import Claimed
-from windlass.jobs import lifecycle, resolving
-from windlass.jobs.execution import Executor
+from windlass.jobs import resolving
+from windlass.jobs.outcomes import Executor
 from windlass.models import Node
+from windlass.runtime import handback
+from windlass.runtime.assembly import assemble, event_loop
 from windlass.runtime.budget import Budget
-from windlass.runtime.claimer import BOUND, Claimer
+from windlass.runtime.child import RECYCLED, RETIRED
+from windlass.runtime.claimer import Claimer
 from windlass.runtime.exchange import Exchange
-from windlass.runtime.executors import EventLoop, Running, Threads
+from windlass.runtime.executors import EventLoop, Threads
 from windlass.runtime.flag import Flag
 from windlass.runtime.flusher import Flusher, Report
 from windlass.runtime.ledger import Ledger
-from windlass.runtime.node import Lease
+from windlass.runtime.node import TAKEN_OVER, Lease
 from windlass.runtime.outage import LOST, Outage
+from windlass.runtime.processes import Processes
+from windlass.runtime.recycling import Limits
+from windlass.runtime.running import Held, Running
 from windlass.runtime.shutdown import finish
+from windlass.runtime.watch import Watch
 from windlass.tasks_api import task_backends
 
 logger = logging.getLogger("windlass")
@@ -36,13 +43,25 @@ logger = logging.getLogger("windlass")
 # After the last job or wake-up, look again this often for this long: producers
 # notify at most once in 10 ms, so a job may come without a notification of its own.
 SOON, SOON_FOR = 0.004, 0.05
-# Jobs that no thread has begun in this time go back to where others can take them.
-STUCK = 0.2
 LOOP_STUCK = 1.0
 
 
 class Worker:
     """The parts of one worker process, and the loop that feeds them."""
+
+    # Made by assemble(), once the node is registered.
+    ledger: Ledger
+    running: Running
+    watch: Watch
+    claimer: Claimer
+    flusher: Flusher
+    threads: Threads
+    recycling: Limits
+
+    stopping: str | None = None
+    # A stop that waits for nothing; one after which nothing is ours to record.
+    forced = abandoned = False
+    exit_code = 0
 
     def __init__(
         self,
@@ -53,19 +72,41 @@ class Worker:
         supervisor_pid: int | None,
         drain: bool = False,
         budget: Budget | None = None,
+        node: int | None = None,
     ) -> None:
         self.options, self.worker, self.name = options, worker, name
         self.drain, self.budget = drain, budget
         self.attention = Flag()
-        self.stopping: str | None = None
-        self.forced = False
-        self.exit_code = 0
         self.db = db.dialect(options.database_alias, owned=True)
         self.outage = Outage(name, self.db)
-        self.lease = Lease(
-            options,
+        self.loop: EventLoop | None = None
+        self.exchange: Exchange | None = None
+        self._soon_until = self.handed_out_at = 0.0
+        # When jobs were last taken back from the threads, and from the loop.
+        self.stuck_at = self.loop_stuck_at = 0.0
+        # The claims this process knows of, and whether the database may know more.
+        self.holds: set[tuple[str, int]] = set()
+        self._claim_in_doubt = False
+        self.lease = self._lease(supervisor_pid, node)
+        backend = type(task_backends[options.alias])
+        self.executor = Executor(
+            *(self.lease.node, options.database_alias, backend, options.backoff),
+            shows_results=False,
+        )
+        # Now, while this process has one thread.
+        self.processes = Processes(
+            self.executor,
+            most=worker.threads,
+            crash_limit=options.crash_limit,
+            lost=self._lost,
+        )
+
+    def _lease(self, supervisor_pid: int | None, node: int | None) -> Lease:
+        worker = self.worker
+        return Lease(
+            self.options,
             kind=Node.Kind.WORKER,
-            name=name,
+            name=self.name,
             supervisor_pid=supervisor_pid,
             details={
                 "queues": list(worker.queues),
@@ -74,6 +115,8 @@ class Worker:
             },
             wake=self._wake,
             lost=self._lost,
+            cancels=self._cancels,
+            node=node,
         )
 
     # From signal handlers and other threads: only flags, and a nudge
@@ -93,18 +136,38 @@ class Worker:
         self.attention.set()
 
     def _lost(self, why: str) -> None:
-        if not self.stopping:
+        if why == TAKEN_OVER:
+            self.abandoned = self.forced = True
+        if not self.stopping or self.abandoned:
             logger.error("%s: stopping, because %s.", self.name, why)
             self.exit_code = 1
             self.stop(why)
+
+    def _cancels(self, cancels: dict[str, str]) -> None:
+        self.running.cancels = cancels
+        if cancels:
+            self.watch.look()
+
+    def overrun(self, held: Held) -> None:
+        """Stop, because the code of a job does not; only its process can end it."""
+        if self.exit_code != RETIRED:
+            logger.error(
+                "%s: job %s does not end although it was told to, so its process will. "
+                "The others in it may end first.",
+                self.name,
+                held.job.id,
+            )
+            self.exit_code = RETIRED
+            self.stop("the code of a job does not end")
 
     # The loop
 
     def run(self) -> int:
         """Work until told to stop; give back the exit code."""
         if not self.lease.register(wait=self._wait_or_stop):
+            self.processes.close()
             return 0
-        self._build()
+        assemble(self)
         try:
             while not self.stopping:
                 try:
@@ -116,46 +179,9 @@ class Worker:
                     self._wait_or_stop(self.outage.began(error))
             finish(self)
         finally:
+            self.processes.close()
             self.db.close()
         return self.exit_code
-
-    def _build(self) -> None:
-        node, options, worker = self.lease.node, self.options, self.worker
-        backend = type(task_backends[options.alias])
-        slots = 4 * BOUND + worker.threads + 2 * worker.async_concurrency
-        self.ledger = Ledger(node, slots=slots)
-        self.running = Running(self.ledger)
-        self.executor = executor = Executor(
-            node,
-            options.database_alias,
-            backend,
-            options.backoff,
-            begin=self.running.begin,
-            shows_results=False,
-        )
-        self.claimer = Claimer(self.db, node, options.alias, worker)
-        self.flusher = Flusher(
-            db.dialect(options.database_alias, owned=True),
-            executor,
-            self.ledger,
-            settled=self._settled,
-        )
-        self.threads = Threads(
-            executor, self.running, self.deliver, count=worker.threads
-        )
-        self.loop: EventLoop | None = None
-        self._soon_until = self._handed_out_at = 0.0
-        # When jobs were last taken back from the threads, and from the loop.
-        self._stuck_at = self._loop_stuck_at = 0.0
-        self.exchange: Exchange | None = None
-        if self.db.single_writer:
-            self.exchange = Exchange(self.db, self.flusher, self.claimer)
-        # The claims this process knows of, and whether the database may know more.
-        self.holds: set[tuple[str, int]] = set()
-        self._claim_in_doubt = False
-        self.flusher.start(flush=self.exchange is None)
-        self.threads.start()
-        self.lease.start()
 
     def _turn(self) -> None:
         """Write, if that is this thread's part; claim; then wait for a reason."""
@@ -163,7 +189,7 @@ class Worker:
         if self._claim_in_doubt:
             self.claimer.release_unknown(self.holds)
             self._claim_in_doubt = False
-        room = self._room()
+        room = self.recycling.room(self._room(), self.claimer.in_hand)
         if self.budget is not None:
             room = self.budget.reserve(room)
         jobs: list[Claimed] = []
@@ -182,16 +208,16 @@ class Worker:
             return
         if room and len(jobs) == room:
             return
-        self._hand_back_if_stuck()
+        handback.if_stuck(self)
         self._wait_for_a_reason(room)
 
     def _room(self) -> int:
         # The loop is full or blocked. Its jobs cannot be told from the others' before
         # they are claimed, so look now and then whether it still is.
-        loop_is_stuck = self.loop and self.loop.freed_at <= self._loop_stuck_at
-        if loop_is_stuck and time.monotonic() < self._loop_stuck_at + LOOP_STUCK:
+        loop_is_stuck = self.loop and self.loop.freed_at <= self.loop_stuck_at
+        if loop_is_stuck and time.monotonic() < self.loop_stuck_at + LOOP_STUCK:
             return 0
-        return self.claimer.room(ahead=self.threads.freed_at > self._stuck_at)
+        return self.claimer.room(ahead=self.threads.freed_at > self.stuck_at)
 
     def _claim(self, room: int) -> list[Claimed]:
         if self.exchange is None:
@@ -213,15 +239,11 @@ class Worker:
 
     def _hand_out(self, jobs: Sequence[Claimed]) -> None:
         self.holds.update([(job.id, job.claim) for job in jobs])
-        self._handed_out_at = time.monotonic()
-        asyncs = [job for job in jobs if resolving.is_async(job.task_path)]
+        self.handed_out_at = time.monotonic()
+        asyncs = [job for job in jobs if resolving.runs_on_loop(job.task_path)]
         if asyncs:
             if self.loop is None:
-                limit = self.worker.async_concurrency
-                self.loop = EventLoop(
-                    self.executor, self.running, self.deliver, limit=limit
-                )
-                self.loop.start()
+                self.loop = event_loop(self)
             chosen = {job.id for job in asyncs}
             jobs = [job for job in jobs if job.id not in chosen]
         self.claimer.divide(jobs, asyncs)
@@ -236,7 +258,8 @@ class Worker:
         if self.db.single_writer and not self.attention.is_set():
             self.attention.set()
 
-    def _settled(self, reports: Sequence[Report]) -> None:
+    def settled(self, reports: Sequence[Report]) -> None:
+        """Learn that these jobs are off our hands, and how long they took."""
         seconds, ran, asyncs = 0.0, 0, 0
         self.holds.difference_update([(r.job.id, r.job.claim) for r in reports])
         for report in reports:
@@ -244,47 +267,21 @@ class Worker:
                 asyncs += 1
             elif report.outcome is not None:
                 move = report.outcome.move
-                if type(move) is db.Ended:
+                if type(move) is db.Ended and move.started_at is not None:
                     seconds += move.finished_at - move.started_at
                     ran += 1
         if ran:
             self.claimer.took(seconds, ran)
+        if self.recycling.reached(settled=len(reports)):
+            self.exit_code = self.exit_code or RECYCLED
+            self.stop("it has done its share")
         self.claimer.settled_async += asyncs
         self.claimer.settled_sync += len(reports) - asyncs
         self.attention.set()
 
-    def _hand_back_if_stuck(self) -> None:
-        stuck = time.monotonic() - STUCK
-        if self._handed_out_at < stuck:
-            if self.threads.freed_at < stuck and self._hand_back_from_threads():
-                self._stuck_at = time.monotonic()
-            if self.loop and self.loop.freed_at < stuck and self._hand_back_from_loop():
-                self._loop_stuck_at = time.monotonic()
-
-    def hand_back(self) -> None:
-        """Give back all that has not started."""
-        self._hand_back_from_threads()
-        self._hand_back_from_loop()
-
-    def _hand_back_from_threads(self) -> int:
-        return self._hand_back(self.threads.unstarted(), is_async=False)
-
-    def _hand_back_from_loop(self) -> int:
-        jobs = self.loop.unstarted() if self.loop else []
-        return self._hand_back(jobs, is_async=True)
-
-    def _hand_back(self, jobs: Sequence[Claimed], *, is_async: bool) -> int:
-        if jobs:
-            self.claimer.expect_async = False
-        if self.budget is not None:
-            self.budget.give_back(len(jobs))
-        for job in jobs:
-            self.deliver(Report(job, lifecycle.release(job), is_async=is_async))
-        return len(jobs)
-
     def _wait_for_a_reason(self, room: int) -> None:
         if not room:
-            self.attention.wait(STUCK)
+            self.attention.wait(handback.STUCK)
         elif time.monotonic() < self._soon_until or self.db.single_writer:
             self.attention.wait(SOON)
         else:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,9 +24,8 @@ from windlass.backend import Call, WindlassBackend
 from windlass.db import Claimed
 from windlass.jobs import announcing, execution, results
 from windlass.jobs.arguments import dump_call, dump_value
-from windlass.jobs.context import JobContext
-from windlass.jobs.execution import Executor
 from windlass.jobs.ids import uuid7
+from windlass.jobs.outcomes import Executor
 from windlass.jobs.resolving import put
 from windlass.jobs.results import JobResult
 from windlass.task import Task
@@ -103,7 +101,8 @@ class ImmediateBackend(tasks_api.ImmediateBackend):
         """Run one call and return its result; raise EnqueueError if it is refused."""
         result = _new_result(self, task, args, kwargs)
         task_enqueued.send(type(self), task_result=result)
-        executor = _Executor(node=1, database="", backend=type(self))
+        # Without a database there is nobody to tell but the result at hand.
+        executor = Executor(node=1, database="", backend=type(self))
         outcome = execution.run(_claimed(result), executor)
         if isinstance(outcome.error, KeyboardInterrupt):
             raise outcome.error
@@ -111,20 +110,6 @@ class ImmediateBackend(tasks_api.ImmediateBackend):
         put(outcome.result, "task", task)
         announcing.announce(outcome, executor)
         return outcome.result
-
-
-@dataclass(frozen=True, slots=True)
-class _Executor(Executor):
-    def context(self, job: Claimed, result: JobResult) -> JobContext:
-        return _Context(task_result=result, job=job, node=self.node, database="")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Context(JobContext):  # type: ignore[misc]
-    def _write(self, **columns: Any) -> None:
-        # The result at hand is all there is to say it to.
-        for name, value in columns.items():
-            put(self.task_result, name, value)
 
 
 def _new_result(

@@ -1,0 +1,125 @@
+"""
+What a task says about its jobs: checked at the door, and stored with each job.
+
+Most of a policy is read from the code when it is needed, so a fix reaches the jobs
+that wait. What belongs to the one job (its timeout, the moment it expires, what
+follows when it is lost) is stored with it, as one small JSON object, or nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from inspect import iscoroutinefunction
+from typing import Any
+
+from windlass.db import Claimed
+from windlass.exceptions import RefusedTask
+from windlass.jobs.arguments import dump_value
+from windlass.jobs.retries import seconds
+
+ON_LOST = ("retry", "fail")
+EXECUTORS = ("thread", "async", "process")
+MAX_ATTEMPTS = 10_000
+
+
+def stored(task: Any, *, now: float) -> str | None:
+    """What is kept with a job of this task, as JSON text; ``now`` in epoch seconds."""
+    said: dict[str, Any] = {}
+    if getattr(task, "on_lost", None) is not None:
+        said["on_lost"] = task.on_lost
+    if getattr(task, "timeout", None) is not None:
+        said["timeout"] = seconds(task.timeout, "timeout")
+    if getattr(task, "expires", None) is not None:
+        due = now if task.run_after is None else max(now, task.run_after.timestamp())
+        said["expires_at"] = due + seconds(task.expires, "expires")
+    return json.dumps(said) if said else None
+
+
+def timeout_of(job: Claimed) -> float | None:
+    """Seconds that one attempt of a job may run, or None."""
+    timeout: float | None = (
+        json.loads(job.policy).get("timeout") if job.policy else None
+    )
+    return timeout
+
+
+def has_expired(job: Claimed, *, now: float) -> bool:
+    """Whether a job came too late to start; one that has started before never does."""
+    if not job.policy or job.attempts > 1:
+        return False
+    expires_at = json.loads(job.policy).get("expires_at")
+    return expires_at is not None and now > expires_at
+
+
+def check_policy(task: Any) -> None:
+    """Refuse a task whose policies mean nothing, with RefusedTask."""
+    where = f"{task.module_path}: "
+    attempts = getattr(task, "max_attempts", None)
+    if attempts is not None and (
+        type(attempts) is not int or not 1 <= attempts <= MAX_ATTEMPTS
+    ):
+        raise RefusedTask(
+            f"{where}max_attempts must be a whole number from 1 to {MAX_ATTEMPTS}, "
+            f"not {attempts!r}."
+        )
+    on_lost = getattr(task, "on_lost", None)
+    if on_lost is not None and on_lost not in ON_LOST:
+        raise RefusedTask(f'{where}on_lost must be "retry" or "fail", not {on_lost!r}.')
+    _check_times(where, task)
+    _check_executor(where, task)
+    for name in ("retry_on", "give_up_on"):
+        classes = getattr(task, name, None) or ()
+        if not isinstance(classes, tuple) or not all(map(_is_exception, classes)):
+            raise RefusedTask(
+                f"{where}{name} must hold exception classes, not {classes!r}."
+            )
+    _check_metadata(where, getattr(task, "metadata", None))
+
+
+def _is_exception(cls: Any) -> bool:
+    return isinstance(cls, type) and issubclass(cls, BaseException)
+
+
+def _check_times(where: str, task: Any) -> None:
+    try:
+        for name in ("timeout", "expires"):
+            value = getattr(task, name, None)
+            if value is not None and not seconds(value, name):
+                raise ValueError(f"{name} must be longer than 0 s.")
+        backoff = getattr(task, "backoff", None)
+        if not (backoff is None or callable(backoff) or isinstance(backoff, str)):
+            seconds(backoff, "backoff")
+    except (TypeError, ValueError) as error:
+        raise RefusedTask(f"{where}{error}") from error
+
+
+def _check_executor(where: str, task: Any) -> None:
+    executor = getattr(task, "executor", None)
+    is_async = iscoroutinefunction(task.func)
+    if executor not in (None, *EXECUTORS):
+        raise RefusedTask(
+            f"{where}executor must be one of {', '.join(EXECUTORS)}, not {executor!r}."
+        )
+    if executor == "async" and not is_async:
+        raise RefusedTask(
+            f'{where}executor="async" is for coroutine functions, and this is not one.'
+        )
+    atomic = getattr(task, "atomic", False)
+    if not isinstance(atomic, bool):
+        raise RefusedTask(f"{where}atomic must be True or False, not {atomic!r}.")
+    if atomic and is_async:
+        raise RefusedTask(
+            f"{where}atomic is for plain functions: Django has no transactions in "
+            "coroutines."
+        )
+
+
+def _check_metadata(where: str, metadata: Any) -> None:
+    if metadata is None:
+        return
+    try:
+        if not isinstance(metadata, dict):
+            raise TypeError(f"metadata must be a dict, not {metadata!r}.")
+        dump_value(metadata, "metadata")
+    except TypeError as error:
+        raise RefusedTask(f"{where}{error}") from error

@@ -1,0 +1,56 @@
+"""
+Giving back what a worker claimed and has not started, so that others can take it.
+
+All of it when the worker stops, and what waits behind slow jobs now and then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from windlass.db import Claimed
+from windlass.jobs import lifecycle
+from windlass.runtime.flusher import Report
+
+if TYPE_CHECKING:
+    from windlass.runtime.worker import Worker
+
+# Jobs that no thread has begun in this time go back to where others can take them.
+STUCK = 0.2
+
+
+def everything(worker: Worker) -> None:
+    """Give back all that has not started."""
+    _from_threads(worker)
+    _from_loop(worker)
+
+
+def if_stuck(worker: Worker) -> None:
+    """Give back what waits for threads, or for the loop, that have long been busy."""
+    stuck = time.monotonic() - STUCK
+    if worker.handed_out_at < stuck:
+        if worker.threads.freed_at < stuck and _from_threads(worker):
+            worker.stuck_at = time.monotonic()
+        if worker.loop and worker.loop.freed_at < stuck and _from_loop(worker):
+            worker.loop_stuck_at = time.monotonic()
+
+
+def _from_threads(worker: Worker) -> int:
+    return _give_back(worker, worker.threads.unstarted(), is_async=False)
+
+
+def _from_loop(worker: Worker) -> int:
+    jobs = worker.loop.unstarted() if worker.loop else []
+    return _give_back(worker, jobs, is_async=True)
+
+
+def _give_back(worker: Worker, jobs: Sequence[Claimed], *, is_async: bool) -> int:
+    if jobs:
+        worker.claimer.expect_async = False
+    if worker.budget is not None:
+        worker.budget.give_back(len(jobs))
+    for job in jobs:
+        worker.deliver(Report(job, lifecycle.release(job), is_async=is_async))
+    return len(jobs)
