@@ -10,12 +10,9 @@ Options is a value. It is bound once, in the object built with it, and the comma
 line makes a changed copy.
 """
 
-import re
-import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, Literal
@@ -25,10 +22,10 @@ from django.core.signals import setting_changed
 from django.dispatch import receiver
 from django.utils.module_loading import import_string
 
+from windlass import conf_values as values
+from windlass.conf_values import Parser, quoted
 from windlass.exceptions import ConfigurationError
 from windlass.tasks_api import DEFAULT_TASK_QUEUE_NAME
-
-Parser = Callable[[Any, str], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +117,7 @@ def params(alias: str) -> Any:
     """Return the raw entry of an alias in TASKS."""
     tasks = _tasks()
     if alias not in tasks:
-        known = _quoted(tasks) or "no alias"
+        known = quoted(tasks) or "no alias"
         raise ConfigurationError(f'TASKS has {known}, and no "{alias}"')
     return tasks[alias]
 
@@ -178,138 +175,50 @@ def _advice(name: str, path: str, parsers: Mapping[str, Parser]) -> str:
         for spelling in (name, name.upper(), name.lower()):
             if spelling in known:
                 return f"did you mean {_at(place, spelling)}?"
-    return f"the names it knows are {_quoted(parsers)}"
+    return f"the names it knows are {quoted(parsers)}"
 
 
 def _at(path: str, key: Any) -> str:
     return f'{path}["{key}"]' if isinstance(key, str) else f"{path}[{key!r}]"
 
 
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
-
-
-def _wrong(path: str, expected: str, value: Any) -> ConfigurationError:
-    return ConfigurationError(f"{path} must be {expected}, not {value!r}")
-
-
-def _is_number(value: Any) -> bool:
-    # True is an int in Python, and never what someone means as a number.
-    return type(value) in {int, float} and abs(value) <= threading.TIMEOUT_MAX
-
-
-def _whole(value: Any, path: str) -> int:
-    if type(value) is not int or value < 1:
-        raise _wrong(path, "a whole number of at least 1", value)
-    return value
-
-
-def _seconds(value: Any, path: str) -> float:
-    if not _is_number(value) or value < 0:
-        raise _wrong(path, "a number of seconds, 0 or more", value)
-    return float(value)
-
-
-def _seconds_above_0(value: Any, path: str) -> float:
-    if not _is_number(value) or value <= 0:
-        raise _wrong(path, "a number of seconds above 0", value)
-    return float(value)
-
-
-def _bytes(value: Any, path: str) -> int:
-    found = re.fullmatch(r"(\d+) ?([KMG]?)i?B?", str(value), re.IGNORECASE)
-    if isinstance(value, bool) or not found or not int(found[1]):
-        raise _wrong(path, 'bytes, or a text like "512M"', value)
-    size: int = int(found[1]) * 1024 ** " KMG".index(found[2].upper() or " ")
-    return size
-
-
-def _one_of(*choices: str) -> Parser:
-    def parser(value: Any, path: str) -> str:
-        if value not in choices:
-            raise _wrong(path, f"one of {_quoted(choices)}", value)
-        return str(value)
-
-    return parser
-
-
-def _database(value: Any, path: str) -> str:
-    if not isinstance(value, str) or value not in settings.DATABASES:
-        raise _wrong(path, f"one of DATABASES ({_quoted(settings.DATABASES)})", value)
-    return value
-
-
-def _queue_names(value: Any, path: str) -> tuple[str, ...]:
-    # A bare string would become the set of its letters in Django's allow-list.
-    if not isinstance(value, list | tuple | set | frozenset):
-        raise _wrong(path, "a list of queue names", value)
-    for index, name in enumerate(value):
-        if not isinstance(name, str) or not name:
-            raise _wrong(f"{path}[{index}]", "a queue name", name)
-    return tuple(value)
-
-
-def _selectors(value: Any, path: str) -> tuple[str, ...]:
-    listed = (
-        [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-    )
-    if not isinstance(listed, list | tuple) or not listed:
-        raise _wrong(path, "queue selectors, in a list or with commas", value)
-    for index, selector in enumerate(listed):
-        if not isinstance(selector, str) or not re.fullmatch(r"[^*,]+\*?|\*", selector):
-            where = f"{path}[{index}]" if listed is value else path
-            raise _wrong(where, 'a queue name, a prefix with "*", or "*"', selector)
-    return tuple(dict.fromkeys(listed))
-
-
 def _workers(value: Any, path: str) -> tuple[WorkerOptions, ...]:
     if isinstance(value, Mapping):
         return (WorkerOptions(**_read(value, path, _WORKER)),)
     if not isinstance(value, list | tuple) or not value:
-        raise _wrong(path, "one mapping, or a list of at least one", value)
+        raise values.wrong(path, "one mapping, or a list of at least one", value)
     return tuple(
         WorkerOptions(**_read(worker, f"{path}[{index}]", _WORKER))
         for index, worker in enumerate(value)
     )
 
 
-def _backoff(value: Any, path: str) -> Any:
-    if isinstance(value, timedelta):
-        return _seconds(value.total_seconds(), path)
-    if _is_number(value):
-        return _seconds(value, path)
-    is_path = isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)+", value)
-    if value is None or callable(value) or is_path:
-        return value
-    raise _wrong(path, "seconds, a timedelta, a dotted path or a callable", value)
-
-
 _WORKER: dict[str, Parser] = {
-    "queues": _selectors,
-    "processes": _whole,
-    "threads": _whole,
-    "async_concurrency": _whole,
-    "polling_interval": _seconds_above_0,
-    "max_jobs": _whole,
-    "max_memory": _bytes,
+    "queues": values.selectors,
+    "processes": values.whole,
+    "threads": values.whole,
+    "async_concurrency": values.whole,
+    "polling_interval": values.seconds_above_0,
+    "max_jobs": values.whole,
+    "max_memory": values.size,
 }
 
 _OPTIONS: dict[str, Parser] = {
-    "mode": _one_of("fork", "async"),
+    "mode": values.one_of("fork", "async"),
     "workers": _workers,
-    "database_alias": _database,
-    "wakeup": _one_of("auto", "notify", "poll"),
-    "process_heartbeat_interval": _seconds_above_0,
-    "process_alive_threshold": _seconds_above_0,
-    "shutdown_timeout": _seconds,
-    "stop_grace": _seconds_above_0,
-    "crash_limit": _whole,
+    "database_alias": values.database,
+    "wakeup": values.one_of("auto", "notify", "poll"),
+    "process_heartbeat_interval": values.seconds_above_0,
+    "process_alive_threshold": values.seconds_above_0,
+    "shutdown_timeout": values.seconds,
+    "stop_grace": values.seconds_above_0,
+    "crash_limit": values.whole,
 }
 
 _ENTRY: dict[str, Parser] = {
     "BACKEND": lambda value, path: value,
-    "QUEUES": _queue_names,
+    "QUEUES": values.queue_names,
     "OPTIONS": lambda value, path: _read(value, path, _OPTIONS),
-    "MAX_ATTEMPTS": _whole,
-    "BACKOFF": _backoff,
+    "MAX_ATTEMPTS": values.whole,
+    "BACKOFF": values.backoff,
 }
