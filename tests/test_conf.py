@@ -46,6 +46,7 @@ def test_an_entry_that_says_nothing_gets_the_defaults():
     assert options.process_heartbeat_interval == 5
     assert options.process_alive_threshold == 30
     assert options.shutdown_timeout == 30
+    assert options.liveness_file is None
     assert (options.max_attempts, options.backoff) == (1, None)
 
 
@@ -119,6 +120,18 @@ def test_a_backoff_is_seconds_a_path_a_callable_or_nothing(backoff):
 )
 def test_any_other_backoff_is_refused(backoff):
     assert refusal({"BACKOFF": backoff}).startswith('TASKS["default"]["BACKOFF"] must')
+
+
+def test_a_liveness_file_is_a_path_of_either_kind_or_nothing(tmp_path):
+    assert parsed(liveness_file=None).liveness_file is None
+    assert parsed(liveness_file="/run/alive").liveness_file == "/run/alive"
+    assert parsed(liveness_file=tmp_path).liveness_file == str(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["", 3, True, ["/run/alive"]])
+def test_any_other_liveness_file_is_refused(value):
+    with pytest.raises(ConfigurationError, match="must be the path of a file, or None"):
+        parsed(liveness_file=value)
 
 
 def test_an_unknown_name_is_told_with_its_path_and_the_nearest_name():

@@ -31,7 +31,8 @@ from windlass.api import claim_ready_jobs, execute_claimed_job
 from windlass.jobs import resolving
 from windlass.jobs.context import JobContext
 from windlass.jobs.results import JobResult
-from windlass.management.commands.windlass import Command
+from windlass.management.commands import windlass as runtime
+from windlass.management.commands import windlass_health
 from windlass.models import Job, Reason, State
 from windlass.task import Task
 from windlass.tasks_api import BACKPORT, TaskContext
@@ -231,14 +232,16 @@ def test_every_option_is_described_with_its_default(heading, parsers, given):
             assert default == f"`{shown(known[key])}`"
 
 
-def test_every_flag_is_described():
+@pytest.mark.parametrize("module", [runtime, windlass_health])
+def test_every_flag_is_described(module):
     def flags(command):
         parser = command.create_parser("manage.py", "windlass")
         return {flag for action in parser._actions for flag in action.option_strings}
 
-    own = flags(Command()) - flags(BaseCommand())
+    own = flags(module.Command()) - flags(BaseCommand())
+    heading = f"## manage.py {module.__name__.rpartition('.')[2]}\n"
 
-    assert set(names("reference/commands.md", "## manage.py windlass")) == own
+    assert set(names("reference/commands.md", heading)) == own
 
 
 def test_every_error_is_described():

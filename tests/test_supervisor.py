@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,8 @@ from tests.integration.runtime import ROOT, SETTINGS
 from tests.waiting import eventually
 from windlass.runtime.child import ENDED_WELL
 from windlass.runtime.supervisor import how_it_ended
+
+LIVENESS = ", liveness_file=str(here / 'alive')"
 
 
 @pytest.fixture
@@ -182,3 +185,26 @@ def test_how_a_process_ended_is_said_in_words():
     assert how_it_ended(-9) == "was killed by signal 9 (SIGKILL)"
     assert how_it_ended(3) == "exited with status 3"
     assert ENDED_WELL not in (0, 1, 2)
+
+
+def test_a_part_that_keeps_dying_lets_the_liveness_file_grow_old(supervise, tmp_path):
+    before = time.time() - time.monotonic()
+    supervise("os._exit(3)", options=LIVENESS)
+
+    eventually(lambda: len(starts(tmp_path)) >= 5)
+
+    second = starts(tmp_path)[1][1] + before
+    assert (tmp_path / "alive").stat().st_mtime < second + 0.1
+
+
+def test_a_part_that_was_replaced_and_lives_is_life_again(supervise, tmp_path):
+    before = time.time() - time.monotonic()
+    supervise(
+        "os._exit(3) if starts < 3 else None\nwhile not self.told: time.sleep(0.01)",
+        options=LIVENESS,
+    )
+    eventually(lambda: len(starts(tmp_path)) == 3)
+
+    third = starts(tmp_path)[2][1] + before
+
+    eventually(lambda: (tmp_path / "alive").stat().st_mtime > third + 0.1)

@@ -55,6 +55,7 @@ class Options:
     shutdown_timeout: float = 30
     stop_grace: float = 5
     crash_limit: int = 3
+    liveness_file: str | None = None
     max_attempts: int = 1
     backoff: float | str | Callable[..., Any] | None = None
     # Django's allow-list; empty means that any queue name is welcome.
@@ -213,6 +214,7 @@ _OPTIONS: dict[str, Parser] = {
     "shutdown_timeout": values.seconds,
     "stop_grace": values.seconds_above_0,
     "crash_limit": values.whole,
+    "liveness_file": values.file,
 }
 
 _ENTRY: dict[str, Parser] = {

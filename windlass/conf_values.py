@@ -5,6 +5,7 @@ A parser gets the value and its path in the settings. What it gives back is what
 rest of Windlass works with; what it refuses is a ConfigurationError with that path.
 """
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable
@@ -74,6 +75,15 @@ def database(value: Any, path: str) -> str:
     if not isinstance(value, str) or value not in settings.DATABASES:
         raise wrong(path, f"one of DATABASES ({quoted(settings.DATABASES)})", value)
     return value
+
+
+def file(value: Any, path: str) -> str | None:
+    """Read where a file is to be, or None for nowhere."""
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise wrong(path, "the path of a file, or None", value)
+    return os.fsdecode(value)
 
 
 def queue_names(value: Any, path: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from tests.contract.rows import (
     take,
     take_new,
 )
-from windlass.db import rare
+from windlass.db import Lane, rare
 from windlass.models import EndedJob, LiveJob
 
 REVIVABLE = ("failed", "cancelled", "discarded")
@@ -215,6 +215,31 @@ def test_holders_are_the_nodes_that_hold_jobs(dialect):
     take(dialect, 1, node=OTHER)
 
     assert rare.holders(dialect) == {NODE, OTHER}
+
+
+def test_holdings_count_the_jobs_of_each_node_in_one_backend(dialect):
+    dialect.insert_many([*several(4), new(backend="other")])
+    take(dialect, 2, node=NODE)
+    take(dialect, 1, node=OTHER)
+
+    assert rare.holdings(dialect, "default") == {NODE: 2, OTHER: 1}
+    assert rare.holdings(dialect, "other") == {}
+
+
+def test_queues_are_ready_since_their_oldest_job_that_may_run(dialect):
+    dialect.insert_many([new(queue="a"), new(queue="a", priority=9), new(queue="b")])
+    dialect.insert(new(queue="later", run_after=hours(1)))
+    dialect.insert(new(queue="x", backend="other"))
+    dialect.insert(held := new(queue="held"))
+    rare.hold(dialect, [held.id], hold="limit")
+    take(dialect, 1, Lane("b", 0))
+    oldest = LiveJob.objects.get(queue_name="a", nice=0)
+    since = hours(-2)
+    LiveJob.objects.filter(pk=oldest.pk).update(available_at=since)
+
+    assert rare.ready_since(dialect, "default", before=hours(0)) == {"a": since}
+    assert rare.ready_since(dialect, "default", before=hours(-1)).keys() == {"a"}
+    assert rare.ready_since(dialect, "default", before=hours(-3)) == {}
 
 
 def test_what_a_node_holds_comes_as_it_was_claimed(dialect):

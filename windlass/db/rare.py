@@ -1,5 +1,5 @@
 """
-Moves of jobs that no node holds, and of jobs that have ended.
+Moves of jobs that no node holds, and of jobs that have ended; rare questions too.
 
 They happen when a person, a limit or a recovery says so, a batch at a time, so one
 portable form serves every database: lock the rows, check their state, write by id,
@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Count
 
 from windlass.db.base import Dialect, delete_live
 from windlass.db.records import KEPT_COLUMNS, Claimed
@@ -168,6 +169,28 @@ def holders(db: Dialect) -> set[int]:
     """Every node that holds a job. Reads the hot table once; not for hot paths."""
     rows = _live(db).running().order_by()
     return {node for node in rows.values_list("node", flat=True).distinct() if node}
+
+
+def holdings(db: Dialect, backend_alias: str) -> dict[int, int]:
+    """How many jobs each node holds. Reads the hot table once; not for hot paths."""
+    rows = _live(db).running().filter(backend_alias=backend_alias).order_by()
+    counted = rows.values_list("node").annotate(jobs=Count("id"))
+    return {node: jobs for node, jobs in counted if node}
+
+
+def ready_since(
+    db: Dialect, backend_alias: str, *, before: datetime
+) -> dict[str, datetime]:
+    """Each queue with a job that is ready since before a moment, and since when."""
+    found: dict[str, datetime] = {}
+    ready = _live(db).ready(now=before).filter(backend_alias=backend_alias)
+    moments = ready.order_by("available_at").values_list("available_at", flat=True)
+    # Lane by lane, for that is how the index finds the oldest without a sort.
+    for queue_name, nice in db.lanes(backend_alias):
+        oldest = moments.filter(queue_name=queue_name, nice=nice).first()
+        if oldest is not None:
+            found[queue_name] = min(oldest, found.get(queue_name, oldest))
+    return found
 
 
 def _waiting(db: Dialect, ids: Sequence[str]) -> list[LiveJob]:

@@ -8,7 +8,9 @@ no harm, so every supervisor brings one.
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import suppress
+from typing import Any
 
 from windlass import db
 from windlass.conf import Options
@@ -37,12 +39,13 @@ class Dispatcher:
         self.db = db.dialect(options.database_alias)
         self.told = Flag()
         self.exit_code = 0
+        self.owed: dict[str, float] = {}
         self.lease = Lease(
             options,
             kind=Node.Kind.DISPATCHER,
             name=name,
             supervisor_pid=supervisor_pid,
-            details={"services": ["janitor"]},
+            details=self._details,
             wake=lambda: None,
             lost=self._lost,
             node=node,
@@ -63,12 +66,21 @@ class Dispatcher:
             self.exit_code = 1
             self.told.set()
 
+    def _details(self) -> dict[str, Any]:
+        now = time.monotonic()
+        # A copy, because the other thread may be adding the first ones.
+        late = {
+            name: round(max(0.0, now - owed), 1)
+            for name, owed in dict(self.owed).items()
+        }
+        return {"services": ["janitor"], "late": late}
+
     def run(self) -> int:
         """Serve until told to stop; give back the exit code."""
         if self.lease.register(wait=self.told.wait):
             self.lease.start()
             janitor = Janitor(self.options)
-            serve([janitor], self.db, wait=self.told.wait)
+            serve([janitor], self.db, wait=self.told.wait, owed=self.owed)
             with suppress(*LOST):
                 janitor.leave()
             self.lease.stop()

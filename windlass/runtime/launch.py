@@ -25,6 +25,7 @@ from windlass.runtime import identity
 from windlass.runtime.budget import Budget
 from windlass.runtime.child import RECYCLED, RETIRED, Part
 from windlass.runtime.dispatcher import Dispatcher
+from windlass.runtime.liveness import Liveness
 from windlass.runtime.supervisor import AT_ONCE, Plan, Supervisor
 from windlass.runtime.worker import Worker
 
@@ -56,7 +57,12 @@ def launch(options: Options, topology: Topology) -> int:
     """Run the runtime in this process until it ends; give back the exit code."""
     import_tasks()
     if options.mode == "async" or not hasattr(os, "fork"):
-        return _run_in_threads(_plans(options, topology, supervisor_pid=None))
+        plans = _plans(options, topology, supervisor_pid=None)
+        liveness = Liveness(options.liveness_file)
+        try:
+            return _run_in_threads(plans, liveness)
+        finally:
+            liveness.remove()
     plans = _plans(options, topology, supervisor_pid=os.getpid())
     return Supervisor(options, plans).run()
 
@@ -107,7 +113,7 @@ def _dispatcher(options: Options, node: int, **rest: Any) -> Dispatcher:
     return Dispatcher(options, node=node, **rest)
 
 
-def _run_in_threads(plans: list[Plan]) -> int:
+def _run_in_threads(plans: list[Plan], liveness: Liveness) -> int:
     """Run every part as a thread of this process, which nobody supervises."""
     connections.close_all()
     parts = [(plan, plan.make(identity.new_node_id())) for plan in plans]
@@ -131,6 +137,7 @@ def _run_in_threads(plans: list[Plan]) -> int:
             target=run, args=(plan, part), name=plan.name, daemon=True
         ).start()
     while len(codes) < len(plans):
+        liveness.touch()
         ended.wait(1.0)
         ended.clear()
     if RETIRED in codes.values():
@@ -153,6 +160,11 @@ def _stop_on_signals(parts: list[Part]) -> None:
             for part in parts:
                 part.stop("the process was asked to stop")
 
+    _on_signals(stop)
+
+
+def _on_signals(stop: Callable[[int, Any], None]) -> None:
+    # Embedded in a thread of another program, the signals are that program's.
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, stop)

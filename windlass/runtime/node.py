@@ -2,7 +2,8 @@
 A node's life: it registers, keeps its heartbeat, and leaves.
 
 The thread that beats runs no user code, so a heartbeat says "this process lives"
-and nothing about its tasks. On PostgreSQL it waits for notifications between beats.
+and nothing about its tasks. What it can say about its work goes into the details of
+the row with each beat. On PostgreSQL it waits for notifications between beats.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Lease:
         kind: str,
         name: str,
         supervisor_pid: int | None,
-        details: dict[str, Any],
+        details: Callable[[], dict[str, Any]],
         wake: Callable[[], None],
         lost: Callable[[str], None],
         cancels: Callable[[dict[str, str]], None] | None = None,
@@ -95,7 +96,7 @@ class Lease:
                 "started_at": now,
                 "heartbeat_at": now,
                 "version": windlass.__version__,
-                "details": self.details,
+                "details": self.details(),
             },
         )
 
@@ -134,8 +135,8 @@ class Lease:
     def _beat(self) -> None:
         ledger.touch(self.node)
         asked = clock()
-        nodes = Node.objects.using(self.options.database_alias)
-        if nodes.filter(id=self.node).update(heartbeat_at=self.db.now()):
+        own = Node.objects.using(self.options.database_alias).filter(id=self.node)
+        if own.update(heartbeat_at=self.db.now(), details=self.details()):
             self._renewed(asked)
         elif not self.stopping.is_set():
             self.valid_until = float("-inf")

@@ -34,17 +34,28 @@ class Service(Protocol):
 
 
 def serve(
-    services: Sequence[Service], db: Dialect, *, wait: Callable[[float], bool]
+    services: Sequence[Service],
+    db: Dialect,
+    *,
+    wait: Callable[[float], bool],
+    owed: dict[str, float],
 ) -> None:
-    """Run services until ``wait`` says stop. An error in one never stops another."""
+    """
+    Run services until ``wait`` says stop. An error in one never stops another.
+
+    ``owed`` tells others from when on a service owes a tick that succeeds: one that
+    fails is tried again, and still owed.
+    """
     due = {service.name: 0.0 for service in services}
+    owed.update(dict.fromkeys(due, time.monotonic()))
     outage = Outage("dispatcher", db)
     while True:
         pause = 0.0
         for service in services:
             if time.monotonic() >= due[service.name]:
                 try:
-                    due[service.name] = time.monotonic() + service.tick()
+                    next_tick = time.monotonic() + service.tick()
+                    due[service.name] = owed[service.name] = next_tick
                     if outage.since is not None:
                         outage.ended()
                         service.database_returned()

@@ -36,6 +36,7 @@ from windlass.runtime.child import (
     run_part,
 )
 from windlass.runtime.flag import Flag
+from windlass.runtime.liveness import Liveness
 from windlass.runtime.memory import OutOfMemory, megabytes
 from windlass.runtime.outage import Outage
 from windlass.runtime.overdue import kill_if_overdue
@@ -95,6 +96,7 @@ class Supervisor:
         self.kill_at = float("inf")
         self.rescues: dict[int, Rescue] = {}
         self.memory = OutOfMemory()
+        self.liveness = Liveness(options.liveness_file)
 
     def run(self) -> int:
         """Supervise until told to stop, or until all that ends by itself has ended."""
@@ -110,6 +112,8 @@ class Supervisor:
             )
             while not self._finished():
                 self._start_due()
+                if self._all_run():
+                    self.liveness.touch()
                 select.select([wake], [], [], self._until_next())
                 with suppress(BlockingIOError):
                     os.set_blocking(wake, False)
@@ -123,6 +127,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             os.close(wake)
             os.close(told)
+            self.liveness.remove()
         return self.exit_code
 
     def _note(self, number: int, _frame: Any) -> None:
@@ -156,6 +161,15 @@ class Supervisor:
                 plan.pid = fork(
                     lambda plan=plan, node=node: run_part(plan.make(node))  # type: ignore[misc]
                 )
+
+    def _all_run(self) -> bool:
+        # One that keeps dying counts again once it has lived as long as it had to
+        # wait; or else each start, doomed or not, would look like health.
+        now = time.monotonic()
+        running = [plan for plan in self.plans if plan.pid]
+        return not self._to_start() and all(
+            now - plan.started >= plan.delay for plan in running
+        )
 
     def _rescue(self, body: Callable[[Flag], None], waiting: Sequence[Plan]) -> None:
         pid = fork(lambda: self._run_rescue(body))

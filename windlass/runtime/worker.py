@@ -24,6 +24,7 @@ from windlass.runtime.assembly import assemble, event_loop
 from windlass.runtime.budget import Budget
 from windlass.runtime.child import RECYCLED, RETIRED
 from windlass.runtime.claimer import Claimer
+from windlass.runtime.evidence import Evidence
 from windlass.runtime.exchange import Exchange
 from windlass.runtime.executors import EventLoop, Threads
 from windlass.runtime.flag import Flag
@@ -77,6 +78,8 @@ class Worker:
         self.options, self.worker, self.name = options, worker, name
         self.drain, self.budget = drain, budget
         self.attention = Flag()
+        # When the claim loop last came round, with answers from the database.
+        self.turned_at: float | None = None
         self.db = db.dialect(options.database_alias, owned=True)
         self.outage = Outage(name, self.db)
         self.loop: EventLoop | None = None
@@ -102,17 +105,12 @@ class Worker:
         )
 
     def _lease(self, supervisor_pid: int | None, node: int | None) -> Lease:
-        worker = self.worker
         return Lease(
             self.options,
             kind=Node.Kind.WORKER,
             name=self.name,
             supervisor_pid=supervisor_pid,
-            details={
-                "queues": list(worker.queues),
-                "threads": worker.threads,
-                "async_concurrency": worker.async_concurrency,
-            },
+            details=Evidence(self).details,
             wake=self._wake,
             lost=self._lost,
             cancels=self._cancels,
@@ -168,10 +166,12 @@ class Worker:
             self.processes.close()
             return 0
         assemble(self)
+        self.turned_at = time.monotonic()
         try:
             while not self.stopping:
                 try:
                     self._turn()
+                    self.turned_at = time.monotonic()
                     self.outage.ended()
                 except LOST as error:
                     self._claim_in_doubt = True

@@ -163,3 +163,13 @@ def use_connection(context):
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     note("end", context)
+
+
+@task(takes_context=True)
+async def hog(context, path):
+    """Keep the event loop to itself until a file is there."""
+    note("start", context)
+    gate = Path(path)
+    while not gate.exists():
+        time.sleep(0.01)
+    note("end", context)

@@ -14,11 +14,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
-from django.db.migrations.executor import MigrationExecutor
 
 import windlass
 from windlass import conf
 from windlass.exceptions import ConfigurationError
+from windlass.management.backend import lacks, options_of
 from windlass.runtime.child import die_with_parent
 from windlass.runtime.launch import Topology, launch
 from windlass.runtime.reload import RELOADED_BY, run_with_reload
@@ -81,15 +81,7 @@ class Command(BaseCommand):
             sys.exit(code)
 
     def _options(self, given: dict[str, Any]) -> conf.Options:
-        aliases = conf.aliases()
-        alias = given["backend"] or next(iter(aliases), None)
-        if alias not in aliases:
-            served = ", ".join(aliases) or "none"
-            raise ConfigurationError(
-                f"--backend {alias}: TASKS has no such Windlass backend. "
-                f"It has: {served}."
-            )
-        return conf.options(alias).with_command_line(
+        return options_of(given["backend"]).with_command_line(
             **{n: given[n] for n in ("mode", "queues", "processes", "threads")}
         )
 
@@ -99,16 +91,10 @@ class Command(BaseCommand):
         return settings.DEBUG and not given["drain"] and given["max_jobs"] is None
 
     def _check_migrations(self, database: str) -> None:
-        connection = connections[database]
-        executor = MigrationExecutor(connection)
-        targets = [n for n in executor.loader.graph.leaf_nodes() if n[0] == "windlass"]
-        missing = [str(step) for step, _back in executor.migration_plan(targets)]
-        connection.close()
+        missing = lacks(database)
+        connections[database].close()
         if missing:
-            raise CommandError(
-                f"The database {database!r} lacks: {', '.join(missing)}. "
-                "Run: python manage.py migrate"
-            )
+            raise CommandError(missing)
 
     def _say_hello(self, options: conf.Options, topology: Topology) -> None:
         database = connections[options.database_alias]

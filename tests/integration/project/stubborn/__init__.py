@@ -1,0 +1,1 @@
+"""An app that lets a test get the runtime into trouble which no task can cause."""
