@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
 PYTEST_ARGS ?=
+FAULT_ARGS ?=
 
 BIN := $(VENV)/bin
 # Separate stamps, because the demo needs a tenth of what the developer's tools weigh.
@@ -18,6 +19,7 @@ PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-serve test test-sqlite test-postgresql test-mysql \
+	faults faults-postgresql faults-sqlite faults-mysql \
 	format lint types bench docs clean
 
 help: ## Show this list
@@ -56,6 +58,15 @@ ifdef WINDLASS_TEST_MYSQL_HOST
 else
 	@echo "==> no tests on MariaDB: set WINDLASS_TEST_MYSQL_HOST to a server"
 endif
+
+faults: faults-postgresql faults-sqlite faults-mysql ## Storms of faults (50 minutes; FAULT_SECONDS=60: 3)
+
+faults-postgresql: FAULT_SECONDS ?= 1800
+faults-sqlite faults-mysql: FAULT_SECONDS ?= 600
+faults-postgresql faults-sqlite faults-mysql: faults-%: $(DEV)
+	@echo "==> faults on $*, $(FAULT_SECONDS) s"
+	@$(BIN)/python -m tests.faults --database $* \
+		--seconds $(FAULT_SECONDS) $(FAULT_ARGS)
 
 format: $(DEV) ## Format the code and sort imports
 	@$(BIN)/ruff check --fix .

@@ -43,7 +43,9 @@ elif ENGINE == "mysql":
         **_server("MYSQL", "3306", "root"),
     }
 else:
-    FILE = os.path.join(tempfile.gettempdir(), f"{NAME}-{os.getpid()}.sqlite3")
+    FILE = os.environ.get("WINDLASS_TEST_SQLITE_FILE") or os.path.join(
+        tempfile.gettempdir(), f"{NAME}-{os.getpid()}.sqlite3"
+    )
     DATABASE = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": FILE,

@@ -14,7 +14,7 @@ def test_every_promise_is_kept_while_processes_are_killed(
     cycles.run()
 
     print(cycles.summary())
-    for runtime in cycles.runtimes:
+    for runtime in cycles.fleet.runtimes:
         print(f"--- {runtime.output.name}\n{runtime.said()[-5000:]}")
     assert cycles.verdict() == []
     assert len(cycles.kills) >= 5

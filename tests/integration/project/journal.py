@@ -2,7 +2,8 @@
 A file in which tasks note their starts and ends, one line each.
 
 Each line is one ``write`` to a file opened for appending, so lines of processes that
-are killed are whole or absent, and what is in the file happened.
+are killed are whole or absent, and what is in the file happened. A line says the time
+twice: as the task's clock does, and by a clock that nobody can set.
 """
 
 import os
@@ -21,14 +22,18 @@ class Line(NamedTuple):
     job: str
     attempt: int
     pid: int
+    parent: int
     time: float
+    tick: float
     label: str
 
 
 def note(event, context, label=""):
     """Write one line."""
     id, attempt = context.task_result.id, context.attempt
-    line = f"{event} {id} {attempt} {os.getpid()} {time.time():.6f} {label}\n"
+    who = f"{os.getpid()} {os.getppid()}"
+    when = f"{time.time():.6f} {time.monotonic():.6f}"
+    line = f"{event} {id} {attempt} {who} {when} {label}\n"
     file = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(file, line.encode())
@@ -48,10 +53,10 @@ class Journal:
             return []
         found = []
         for text in self.path.read_text().splitlines():
-            kind, job, attempt, pid, moment, *label = text.split(" ", 5)
-            line = Line(kind, job, int(attempt), int(pid), float(moment), label[0])
+            kind, job, attempt, pid, parent, moment, tick, label = text.split(" ", 7)
+            who = (int(attempt), int(pid), int(parent))
             if event in (None, kind):
-                found.append(line)
+                found.append(Line(kind, job, *who, float(moment), float(tick), label))
         return found
 
     def starts(self, job=None):

