@@ -1,6 +1,7 @@
 """The janitor: who finds what nobody does any more, and when."""
 
 import os
+import time
 from datetime import timedelta
 
 import pytest
@@ -181,6 +182,26 @@ def test_heartbeats_are_not_trusted_right_after_the_database_returned(node, held
     node(1, host="elsewhere", heartbeat_at=timezone.now() - timedelta(seconds=90))
     result = held(1)
     janitor = Janitor(conf.options("default"))
+
+    janitor.tick()
+    assert outcome(result) == ("running", "")
+
+    janitor._trust_heartbeats_from = 0
+    janitor.tick()
+    assert outcome(result) == ("failed", "lost")
+
+
+@pytest.mark.parametrize(
+    ("slept", "set_by"), [(100, 100), (0.2, 100), (0.2, -100)], ids=str
+)
+def test_heartbeats_are_not_trusted_after_time_has_jumped(node, held, slept, set_by):
+    node(1, host="elsewhere", heartbeat_at=timezone.now() - timedelta(seconds=90))
+    result = held(1)
+    janitor = Janitor(conf.options("default"))
+    janitor._trust_heartbeats_from = 0
+    # As if the last look had been made before all slept, or before a clock was set.
+    then = timezone.now() - timedelta(seconds=set_by)
+    janitor._looked = (time.monotonic() - slept, then)
 
     janitor.tick()
     assert outcome(result) == ("running", "")

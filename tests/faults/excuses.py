@@ -40,8 +40,12 @@ class Faults:
         return bool(pids & self.deadly)
 
     def was_stopped(self, run):
-        """Whether its process was asked to end, so that its attempt is given back."""
-        return not run.has_ended and bool(run.pids & self.stopped)
+        """Whether it may have been taken from a process that was asked to end."""
+        return any(
+            strike.pids & run.pids and (not run.has_ended or run.last > strike.began)
+            for strike in self.strikes
+            if strike.what in STOPS
+        )
 
     def froze(self, pids):
         """Whether any of these processes stood still too long."""

@@ -17,6 +17,8 @@ from django.db import Error
 from tests.faults.fleet import signal_one
 
 HEARTBEAT, THRESHOLD = 0.5, 5.0
+# What a runtime says when it handles signals.
+STARTED = "Stop with Ctrl-C"
 # How long a runtime may take to stop: what runs may end, the last records are written.
 STOPS_WITHIN = 60.0
 
@@ -153,7 +155,9 @@ def insist(storm):
 
 
 def _stop(storm, what, *, insist):
-    runtime = storm.pick(storm.fleet.serving)
+    # One that is only starting ends by the signal itself, as any program does.
+    started = [r for r in storm.fleet.serving if STARTED in r.said()]
+    runtime = storm.pick(started)
     if runtime is None:
         return
     storm.fleet.replace(runtime)
@@ -218,8 +222,8 @@ def fill_disk(storm):
 @fault(0.5, possible=lambda storm: storm.clock is not None)
 def step_clock(storm):
     """Set the clock of all processes forth or back, and right again."""
-    # On PostgreSQL due is what the server's clock says. Elsewhere a job is stamped by the
-    # process that enqueues it, and if its clock is ahead, waits for that time to come.
+    # On PostgreSQL the server's clock says what is due. Elsewhere a job is stamped by
+    # who enqueues it, and if that clock is ahead, waits for the time to come.
     most = 600 if storm.place.database == "postgresql" else 15
     strike = storm.note("step_clock")
     strike.offset = round(storm.between(-most, most))

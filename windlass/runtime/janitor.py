@@ -8,6 +8,7 @@ its heartbeat is old, and a job held by a node that nobody knows by a slow sweep
 from __future__ import annotations
 
 import time
+from datetime import datetime
 
 from windlass.conf import Options
 from windlass.db import rare
@@ -31,6 +32,7 @@ class Janitor:
         self._sweep_at = 0.0
         self._look_again_at = float("inf")
         self._trust_heartbeats_from = 0.0
+        self._looked: tuple[float, datetime] | None = None
         self.database_returned()
 
     def database_returned(self) -> None:
@@ -40,6 +42,7 @@ class Janitor:
 
     def tick(self) -> float:
         """Recover what is lost; give back the seconds until the next look."""
+        self._look_at_the_clocks()
         now = time.monotonic()
         if now >= self._look_again_at:
             self.recovery.look_again()
@@ -64,6 +67,21 @@ class Janitor:
             cancelling.cancel_waiting(self.recovery.db, self.options.alias, ids, why)
         if requests:
             rare.forget_idle_cancels(self.recovery.db, list(requests))
+
+    def _look_at_the_clocks(self) -> None:
+        """
+        Trust no heartbeat for a while, if time has jumped since the last look.
+
+        A machine that slept, a lock that nobody got past, a clock that was set: each
+        makes every node look dead until it has had time to beat again.
+        """
+        now, by_database = time.monotonic(), self.recovery.db.now()
+        if self._looked is not None:
+            passed = now - self._looked[0]
+            drift = (by_database - self._looked[1]).total_seconds() - passed
+            if max(passed, abs(drift)) > self.options.process_alive_threshold / 2:
+                self.database_returned()
+        self._looked = now, by_database
 
     def leave(self) -> None:
         """Finish what nobody else would: the second look at what was recovered."""

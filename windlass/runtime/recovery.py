@@ -81,6 +81,7 @@ class Recovery:
     def silent_nodes(self) -> int:
         """Recover nodes, anywhere, whose heartbeat is too old."""
         threshold = self.options.process_alive_threshold
+        until = time.monotonic() + self.options.process_heartbeat_interval
         before = self.db.now() - timedelta(seconds=threshold)
         rescued = 0
         silent = self.nodes.filter(
@@ -91,7 +92,9 @@ class Recovery:
                 f"{_who(node)} stopped its heartbeat at {node.heartbeat_at}, over "
                 f"{threshold:g} s ago, while it held this job."
             )
-            rescued += self._take_over(node, cause, Reason.LOST, before=before)
+            rescued += self._take_over(
+                node, cause, Reason.LOST, before=before, until=until
+            )
         return rescued
 
     def unregistered_holders(self) -> int:
@@ -125,6 +128,10 @@ class Recovery:
             row = row.filter(heartbeat_at__lt=lease["before"])
         with transaction.atomic(using=self.options.database_alias):
             if not row.delete()[0]:
+                return 0
+            if lease and time.monotonic() > lease["until"]:
+                # What held up this statement has held up their heartbeats as well.
+                transaction.set_rollback(True, using=self.options.database_alias)
                 return 0
             moves = self._rescue(node.pk, cause, reason)
         self.recovered.append((node.pk, cause, reason))
