@@ -98,7 +98,8 @@ class About:
             for offset in offsets
             if strike.what in DEADLY
         ]
-        return min((m for m in moments if m >= 0), default=float("inf"))
+        # A strike is noted just before it hits.
+        return min((m for m in moments if m >= -FIRST_LINE), default=float("inf"))
 
     def _the_budget(self):
         job, most = self.job, self.job["max_attempts"]

@@ -25,6 +25,10 @@ postgresql = pytest.mark.skipif(
     reason="only PostgreSQL's connections can be ended from outside",
 )
 TWO = workers(processes=2, threads=2)
+MIGRATE = (
+    "from django.core.management import call_command;"
+    "call_command('migrate', verbosity=0)"
+)
 
 
 @postgresql
@@ -99,11 +103,7 @@ def private(server, journal, tmp_path):
 def test_a_server_that_stops_and_starts_again_loses_and_doubles_nothing(
     server, private, journal, tmp_path, django_db_setup, django_db_blocker
 ):
-    python(
-        private,
-        "from django.core.management import call_command;"
-        "call_command('migrate', verbosity=0)",
-    )
+    python(private, MIGRATE)
     python(
         private,
         "from tests.integration.project import tasks;"
@@ -133,6 +133,25 @@ def test_a_server_that_stops_and_starts_again_loses_and_doubles_nothing(
     assert set(journal.starts_by_job().values()) == {1}
     assert len(journal.ends()) == 800
     assert count(private, "Job", "state='succeeded'") == "800"
+
+
+@postgresql
+@pytest.mark.timeout(100)
+def test_a_runtime_that_is_started_while_the_server_is_away_waits_for_it(
+    server, private, tmp_path
+):
+    python(private, MIGRATE)
+    server.stop()
+    runtime = Runtime(tmp_path / "runtime.log", "--drain", env=private)
+    try:
+        eventually(lambda: "does not answer" in runtime.said())
+        server.start()
+        assert runtime.wait() == 0
+    finally:
+        runtime.kill()
+        print(runtime.said())  # noqa: T201
+
+    assert "Traceback" not in runtime.said()
 
 
 def count(env, model="LiveJob", where=""):

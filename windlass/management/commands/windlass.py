@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -16,11 +18,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 import windlass
-from windlass import conf
+from windlass import conf, db
 from windlass.exceptions import ConfigurationError
 from windlass.management.backend import lacks, options_of
 from windlass.runtime.child import die_with_parent
 from windlass.runtime.launch import Topology, launch
+from windlass.runtime.outage import Outage
 from windlass.runtime.reload import RELOADED_BY, run_with_reload
 
 
@@ -71,7 +74,10 @@ class Command(BaseCommand):
             die_with_parent(int(reloader))
         elif self._wants_reload(given):
             sys.exit(run_with_reload(self.stderr.write))
-        self._check_migrations(options.database_alias)
+        # A machine may start this before its database; every loop waits, so this does.
+        outage = Outage("windlass", db.dialect(options.database_alias))
+        check = partial(self._check_migrations, options.database_alias)
+        outage.persist(check, wait=_sleep)
         if given["verbosity"] > 0:
             self._say_hello(options, topology)
         code = launch(options, topology)
@@ -111,3 +117,8 @@ class Command(BaseCommand):
             )
         end = "Ends when no job is ready." if topology.drain else "Stop with Ctrl-C."
         self.stderr.write("\n".join([*lines, end]))
+
+
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
