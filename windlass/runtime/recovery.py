@@ -12,6 +12,7 @@ kept until a second look has found nothing any more.
 from __future__ import annotations
 
 import logging
+import time
 from datetime import timedelta
 from typing import Any
 
