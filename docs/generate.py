@@ -48,7 +48,7 @@ MEANING = {
     "succeeded": "an end: its task returned",
     "failed": "an end: no attempt is left, or none may follow",
     "cancelled": "an end: someone, or the task itself, stopped it",
-    "discarded": "an end: refused by a limit or a unique key, or thrown away",
+    "discarded": "an end: came too late, refused by a limit or a key, or thrown away",
 }
 # How the page draws the way of a job; the test checks that each arrow is in the table.
 DIAGRAM = """\
