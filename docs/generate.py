@@ -59,9 +59,9 @@ DIAGRAM = """\
 scheduled ----------> ready <---------> blocked
    ^    time passes     |      unblock     |
    |                    | claim            | cancel,
-   | fail, snooze       v                  | discard
-   +---------------- running               v
-                        |           cancelled, discarded
+   | fail, snooze       v                  v discard
+   +---------------- running --------> cancelled, discarded
+                        |     expire
              +----------+-----------+
     complete |          | fail,     | cancel
              v          v rescue    v

@@ -13,6 +13,7 @@ from tests.integration.states import job, states
 from tests.waiting import eventually
 from windlass import api
 from windlass.models import CancelRequest
+from windlass.signals import job_cancelled
 
 OPTIONS = {**workers(threads=3), "stop_grace": 0.5, "shutdown_timeout": 5}
 SOON = {"postgresql": 1.0}.get(connection.vendor, 2.0)
@@ -144,3 +145,34 @@ def test_polite_code_sees_that_its_worker_stops(start, journal, name):
 
     assert job(result).state == "succeeded"
     assert len(journal.ends(result.id)) == 1
+
+
+def test_a_retry_after_a_cancel_is_not_cancelled_again(start, journal):
+    start("--only-work", options=OPTIONS)
+    result = stubborn.endless_swim.enqueue()
+    started(journal, result)
+    api.cancel_job(result.id)
+    eventually(lambda: job(result).state == "cancelled")
+
+    api.retry_failed_job(result.id)
+
+    eventually(lambda: len(journal.starts(result.id)) == 2)
+    assert job(result).state == "running"
+
+
+def test_a_cancel_is_announced_with_its_commit(committed):
+    heard = []
+    receiver = lambda **said: heard.append(said["task_result"].state)  # noqa: E731
+    job_cancelled.connect(receiver)
+    first, second = tasks.work.enqueue(), tasks.work.enqueue()
+    try:
+        with transaction.atomic():
+            api.cancel_job(first.id)
+            transaction.set_rollback(True)
+        assert not heard
+        api.cancel_job(second.id)
+    finally:
+        job_cancelled.disconnect(receiver)
+
+    assert heard == ["cancelled"]
+    assert job(first).state == "ready"

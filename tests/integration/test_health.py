@@ -27,7 +27,7 @@ from windlass.db import Lane, dialect
 from windlass.jobs import lifecycle
 from windlass.models import Node
 
-STUBBORN = "tests.integration.project.stubborn"
+STUBBORN = "tests.integration.project.unyielding"
 # Nobody is given up while a test looks at it.
 PATIENT = {"process_alive_threshold": 120}
 # Longer than a busy machine keeps a process waiting, short enough to wait for.
@@ -197,9 +197,9 @@ def test_an_event_loop_that_a_coroutine_blocks_is_named(start, gate):
 
 
 def test_a_worker_all_of_whose_threads_are_past_their_limit_is_stuck(stubborn, gate):
-    stubborn(**workers(threads=2))
+    stubborn(**workers(threads=2), stop_grace=60)
     eventually(is_well, timeout=20)
-    path = "tests.integration.project.tasks.wait_for"
+    path = "tests.integration.project.stubborn.hold_on"
     slow = [new(str(gate), path=path, policy={"timeout": 0.1}) for _ in range(2)]
 
     dialect("default").insert(slow[0])

@@ -1,6 +1,7 @@
 """Jobs in processes of their own, which do nothing to anybody else."""
 
 import signal
+import time
 
 from tests.integration.project import stubborn, tasks
 from tests.integration.runtime import is_running, kill, parent, workers
@@ -125,3 +126,28 @@ def test_work_in_a_process_is_handed_back_at_the_end_of_a_stop(start, journal):
     assert not is_running(line.pid)
     assert states() == {"ready": 1}
     assert job(result).attempts == 0
+
+
+def test_a_job_that_comes_too_late_gets_no_process(start, journal):
+    result = stubborn.too_late.enqueue()
+    eventually(lambda: time.time() > result.enqueued_at.timestamp() + 0.2)
+
+    start(options=OPTIONS)
+
+    found = ends(result)
+    assert (found.state, found.reason) == ("discarded", "expired")
+    assert not journal.starts(result.id)
+
+
+def test_a_fork_server_that_died_while_nobody_looked_is_replaced(start, journal):
+    runtime = start(options=OPTIONS)
+    (worker,) = runtime.worker()
+    first = stubborn.add.enqueue(1, 1)
+    server = ends(first).return_value["parent"]
+    kill(server)
+
+    second = stubborn.add.enqueue(2, 2)
+
+    assert ends(second).return_value["sum"] == 4
+    assert job(second).attempts == 1
+    assert runtime.worker() != [worker]

@@ -136,3 +136,28 @@ def test_a_process_that_ignores_every_plea_is_killed_with_all_it_started(
     eventually(lambda: job(neighbour).state == "succeeded")
     assert runtime.worker() == pids
     assert job(result).history[-1]["exit_code"] == -9
+
+
+def test_code_has_time_to_leave_things_in_order(start, journal):
+    runtime = start(options={**OPTIONS, "stop_grace": 4})
+    pids = runtime.worker()
+    result = stubborn.tidy_up.enqueue(1.0)
+
+    eventually(lambda: job(result).state == "failed")
+
+    assert_timed_out(result)
+    assert len(journal.ends(result.id)) == 1
+    assert runtime.worker() == pids
+
+
+def test_a_stop_records_no_timeout_of_code_that_still_runs(start, journal):
+    runtime = start(options={**OPTIONS, "stop_grace": 30, "shutdown_timeout": 0.5})
+    runtime.worker()
+    result = stubborn.sleep.enqueue(60)
+    eventually(lambda: journal.starts(result.id))
+    eventually(lambda: time.time() > journal.starts(result.id)[0].time + 1.5)
+
+    runtime.stop()
+
+    assert_timed_out(result)
+    assert job(result).finished_at.timestamp() > journal.starts(result.id)[0].time + 1.5

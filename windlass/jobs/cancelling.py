@@ -9,6 +9,9 @@ A job that goes back to waiting meanwhile is cancelled by the janitor.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+
+from django.db import transaction
 
 from windlass.db import Dialect, rare
 from windlass.jobs import lifecycle, results
@@ -31,12 +34,17 @@ def cancel(db: Dialect, backend_alias: str, id: str, why: str) -> bool:
 def cancel_waiting(
     db: Dialect, backend_alias: str, ids: Sequence[str], why: str
 ) -> set[str]:
-    """Cancel those of some jobs that no node holds, and announce them."""
+    """Cancel those of some jobs that no node holds; it is announced at the commit."""
     moved = lifecycle.cancel(db, ids, why=why)
     if moved:
-        sender = type(task_backends[backend_alias])
-        for job in Job.objects.using(db.database).filter(pk__in=moved):
-            result = results.of_job(job)
-            task_finished.send_robust(sender=sender, task_result=result)
-            job_cancelled.send_robust(sender=sender, task_result=result)
+        announce = partial(_announce, db, backend_alias, moved)
+        transaction.on_commit(announce, using=db.database)
     return moved
+
+
+def _announce(db: Dialect, backend_alias: str, moved: set[str]) -> None:
+    sender = type(task_backends[backend_alias])
+    for job in Job.objects.using(db.database).filter(pk__in=moved):
+        result = results.of_job(job)
+        task_finished.send_robust(sender=sender, task_result=result)
+        job_cancelled.send_robust(sender=sender, task_result=result)

@@ -50,6 +50,7 @@ TRANSITIONS = (
         (State.READY, State.SCHEDULED, State.FAILED, State.CANCELLED),
         "supervisor, janitor",
     ),
+    Transition("expire", (State.RUNNING,), (State.DISCARDED,), "worker"),
     Transition(
         "block", (State.READY, State.SCHEDULED), (State.BLOCKED,), "limits, workflows"
     ),
@@ -177,6 +178,9 @@ def record(db: Dialect, node: int, moves: Iterable[Move]) -> set[str]:
     ends = [move for move in moves if type(move) is Ended]
     returns = [move for move in moves if type(move) is Returned]
     moved = db.finish(node, ends) if ends else set()
+    if cancelled := [end.id for end in ends if end.state == "cancelled"]:
+        # What was asked for is done, and a retry is a life that nobody cancelled.
+        rare.forget_cancels(db, cancelled)
     return moved | db.put_back(node, returns) if returns else moved
 
 
@@ -268,7 +272,11 @@ def discard(db: Dialect, ids: Sequence[str], *, reason: str = "") -> set[str]:
 
 def retry(db: Dialect, ids: Sequence[str]) -> set[str]:
     """Let jobs that did not succeed live again: fresh budget, history kept."""
-    return rare.revive(db, ids, states=REVIVABLE)
+    revived = rare.revive(db, ids, states=REVIVABLE)
+    if revived:
+        # Who asked for a cancel meant the life before.
+        rare.forget_cancels(db, list(revived))
+    return revived
 
 
 def prune(

@@ -23,6 +23,7 @@ from windlass.exceptions import ProcessExitError
 from windlass.jobs import attempts, lifecycle, outcomes
 from windlass.jobs.lifecycle import Attempt, Move
 from windlass.jobs.outcomes import Outcome
+from windlass.jobs.policies import has_expired
 from windlass.models.jobs import Reason
 from windlass.runtime.child import SHOW_STACKS, STACKS_WITHIN, how_it_ended
 from windlass.runtime.memory import megabytes
@@ -60,9 +61,11 @@ class Care:
 
     def run(self) -> Outcome:
         """Run the job to its end, in the calling thread."""
+        started = self.executor.clock()
+        if self.job.policy is not None and has_expired(self.job, now=started):
+            return outcomes.expired(self.job, self.executor, started)
         wake, told = os.pipe()
         try:
-            started = self.executor.clock()
             try:
                 self.held = self.running.begin(self.job, lambda: _poke(told))
             except BaseException as error:  # noqa: BLE001 - a cancel; it is the outcome
@@ -182,12 +185,12 @@ class Care:
             "peak_memory": self.said["memory"],
             "cpu_seconds": self.said["cpu"],
         }
-        if move.history is None and type(move) is Returned:
-            return move
         if type(move) is Ended and move.state == "succeeded":
             entry = attempts.well_ended(self._attempt(started))
             return lifecycle.with_entry(move, self.job, entry | usage)
-        history = json.loads(move.history or "[]")
+        history = json.loads(move.history or "null")
+        if not history:
+            return move
         history[-1] |= usage
         return move._replace(history=json.dumps(history))
 

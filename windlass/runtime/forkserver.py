@@ -25,6 +25,7 @@ import threading
 from collections.abc import Callable
 
 from windlass.runtime.child import ASKED, die_with_parent
+from windlass.runtime.memory import peak
 
 FORK, KILL = b"F", b"K"
 TARGET = struct.Struct("=ii")
@@ -179,9 +180,7 @@ class _Server:
                     job,
                     {
                         "exit": os.waitstatus_to_exitcode(status),
-                        # Linux counts in kB, macOS in bytes.
-                        "memory": usage.ru_maxrss
-                        * (1 if sys.platform == "darwin" else 1024),
+                        "memory": peak(usage),
                         "cpu": round(usage.ru_utime + usage.ru_stime, 3),
                     },
                 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import re
+import resource
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +19,12 @@ def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
     except OSError:
         return 0
+
+
+def peak(usage: resource.struct_rusage) -> int:
+    """Bytes of memory that a process occupied at most."""
+    # Linux counts in kB, macOS in bytes.
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def megabytes(size: int) -> str:

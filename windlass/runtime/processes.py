@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +107,9 @@ class Processes:
             self.executor,
             shows_results=False,
             stop_asked=lambda job: bool(self.flags[place]),
+            done=partial(_end_copy, os.getpid()),
         )
-        own = os.getpid()
         outcome = execution.run(Claimed(**values), executor)
-        if os.getpid() != own:
-            # The task forked, and its child comes back to where it has no business.
-            os._exit(0)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         answer = {
             "kind": type(outcome.move).__name__,
@@ -120,6 +118,12 @@ class Processes:
         }
         ours.sendall(b"\n" + json.dumps(answer).encode() + b"\n")
         connections.close_all()
+
+
+def _end_copy(own: int, job: Claimed) -> None:
+    if os.getpid() != own:
+        # The task forked, and its child comes back to where it has no business.
+        os._exit(0)
 
 
 def _leave(number: int, _frame: Any) -> None:

@@ -32,7 +32,7 @@ from windlass.models import Job, Node, Reason
 from windlass.models.history import worker_id
 from windlass.runtime import identity, ledger
 from windlass.runtime.verdict import Verdict
-from windlass.signals import job_rescued
+from windlass.signals import job_cancelled, job_rescued
 from windlass.tasks_api import task_backends, task_finished
 
 logger = logging.getLogger("windlass")
@@ -173,6 +173,8 @@ class Recovery:
             job_rescued.send_robust(sender=sender, task_result=result)
             if result.is_finished:
                 task_finished.send_robust(sender=sender, task_result=result)
+            if result.state == "cancelled":
+                job_cancelled.send_robust(sender=sender, task_result=result)
 
 
 def _is_alive(node: Node) -> bool:

@@ -110,6 +110,8 @@ class Running:
     def end(self, job: Claimed) -> int | None:
         """Note that a job has its outcome; give back the slot to clear, if it began."""
         held = self.jobs.pop(job.id, None)
+        if self.cancels:
+            self.cancels.pop(job.id, None)
         if held is None:
             return None
         if not held.finished:

@@ -50,7 +50,8 @@ def finish(worker: Worker) -> None:
     if worker.claimer.in_hand:
         # What the database did not take, or what does not end, is recovered with the
         # ledger's help.
-        worker.exit_code = worker.exit_code or 1
+        told = worker.watch.told_to_stop()
+        worker.exit_code = worker.exit_code or (RETIRED if told else 1)
     else:
         worker.ledger.remove()
         worker.lease.stop()
@@ -68,7 +69,9 @@ def _leave(worker: Worker) -> None:
 def _wait_for_records(worker: Worker, deadline: float, *, interrupt: bool) -> None:
     while not worker.abandoned and (interrupt or not worker.forced):
         worker.attention.clear()
-        stuck = worker.watch.stuck()
+        # What was told to stop is no end before its code is dead; if that is with this
+        # process, whoever recovers it records what it was told.
+        stuck = worker.watch.told_to_stop() if interrupt else worker.watch.stuck()
         if worker.claimer.in_hand <= len(stuck):
             return
         if interrupt:
@@ -93,6 +96,7 @@ def _interrupt(worker: Worker, *, spared: Sequence[Held]) -> None:
     for held in taken:
         attempt = Attempt(held.job, worker.executor.node, held.started, time.time())
         if held.stop is not None:
+            # Its own process is gone by now.
             outcome = outcomes.failed(
                 held.job, held.stop, worker.executor, held.started
             )

@@ -37,7 +37,7 @@ from windlass.runtime.child import (
 )
 from windlass.runtime.flag import Flag
 from windlass.runtime.liveness import Liveness
-from windlass.runtime.memory import OutOfMemory, megabytes
+from windlass.runtime.memory import OutOfMemory, megabytes, peak
 from windlass.runtime.outage import Outage
 from windlass.runtime.overdue import kill_if_overdue
 from windlass.runtime.recovery import Recovery
@@ -229,7 +229,7 @@ class Supervisor:
                 self._rescue(rescue.body, rescue.waiting)
             for plan in self.plans:
                 if plan.pid == pid:
-                    self._ended(plan, code, usage.ru_maxrss * 1024)
+                    self._ended(plan, code, peak(usage))
 
     def _ended(self, plan: Plan, code: int, memory: int) -> None:
         pid, plan.pid = plan.pid, None

@@ -55,10 +55,15 @@ class Watch:
     def stuck(self) -> list[Held]:
         """The jobs whose code did not end when it was told to."""
         now = time.monotonic()
+        return [held for held in self.told_to_stop() if self._is_stuck(held, now)]
+
+    def told_to_stop(self) -> list[Held]:
+        """The jobs whose code was told to stop and still runs in this process."""
+        running = list(self.running.jobs.values())
         return [
             held
-            for held in list(self.running.jobs.values())
-            if self._is_stuck(held, now)
+            for held in running
+            if held.stop is not None and not held.finished and held.wake is None
         ]
 
     def _is_stuck(self, held: Held, now: float) -> bool:
@@ -86,9 +91,9 @@ class Watch:
                 self.running.stop_if_due(held, now=now)
             elif self._is_stuck(held, now):
                 self.overrun(held)
-            elif held.wake is None and now >= held.told_at + EVERY:
-                # Code may have swallowed the last one. Not sooner: that one may have
-                # ended it, between two lines that are not to be interrupted again.
+            elif held.wake is None and now >= held.told_at + self.grace / 2:
+                # Code may have swallowed the first one. Not sooner: it may be cleaning
+                # up, or be over, between two lines that nobody is to interrupt.
                 held.told_at = now
                 interrupt(held)
             if held.wake is None and (limit := self._limit(held)):

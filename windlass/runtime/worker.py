@@ -272,7 +272,7 @@ class Worker:
                     ran += 1
         if ran:
             self.claimer.took(seconds, ran)
-        if self.recycling.reached(settled=len(reports)):
+        if self.recycling.reached(settled=sum(bool(r.outcome) for r in reports)):
             self.exit_code = self.exit_code or RECYCLED
             self.stop("it has done its share")
         self.claimer.settled_async += asyncs

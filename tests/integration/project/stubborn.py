@@ -245,3 +245,37 @@ def write_and_fail(context):
             "INSERT INTO effects (job) VALUES (%s)", [context.task_result.id]
         )
     raise ValueError("after the effect")
+
+
+@task(takes_context=True, executor="process", expires=0.1)
+def too_late(context):
+    note("start", context)
+
+
+@task(takes_context=True, timeout=LIMIT)
+def tidy_up(context, seconds):
+    """Take some time to leave things in order."""
+    note("start", context)
+    try:
+        _spin()
+    finally:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(0.01)
+        note("end", context)
+
+
+def _spin():
+    while True:
+        time.sleep(0.001)
+
+
+@task(takes_context=True)
+def hold_on(context, path):
+    """Run until a file is there, whatever is raised in it."""
+    note("start", context)
+    while not os.path.exists(path):
+        try:
+            time.sleep(0.01)
+        except BaseException:  # noqa: BLE001 - that is what it is about
+            continue
