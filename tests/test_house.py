@@ -6,6 +6,7 @@ by name, with the decision record that says why.
 """
 
 import ast
+import logging
 import re
 import statistics
 import sys
@@ -22,6 +23,7 @@ from tests.contract.rows import DEFAULT, NODE
 from windlass import db
 from windlass.jobs import announcing, execution, lifecycle
 from windlass.models import Job
+from windlass.tasks_api import LOGGER_NAME
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "windlass"
@@ -291,7 +293,9 @@ def one_job(dialect, executor):
 
 
 @pytest.mark.parametrize("owned", [False, True])
-def test_the_straight_line(committed, owned):
+def test_the_straight_line(committed, owned, caplog):
+    # As in production, where nobody wants two log lines a job.
+    caplog.set_level(logging.WARNING, logger=LOGGER_NAME)
     dialect = db.dialect("default", owned=owned)
     executor = execution.Executor(
         node=NODE,

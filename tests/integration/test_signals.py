@@ -167,3 +167,15 @@ def test_a_worker_told_to_stop_by_itself_is_replaced(start, journal, gate):
 
     eventually(lambda: runtime.nodes() and runtime.worker() != [pid])
     assert job(result).state == "succeeded"
+
+
+def test_a_claim_whose_answer_was_lost_is_given_back_by_a_worker_that_stops(start):
+    results = [tasks.work.enqueue() for _ in range(3)]
+
+    runtime = start(WINDLASS_TEST_APPS="tests.integration.lost_answers.LostAnswers")
+
+    assert runtime.wait() == 0
+    assert "the connection was lost" in runtime.said()
+    assert states() == {"ready": 3}
+    assert {job(result).attempts for result in results} == {0}
+    assert not Node.objects.exists()

@@ -47,7 +47,7 @@ def finish(worker: Worker) -> None:
     _wait_for_records(worker, time.monotonic() + patience, interrupt=False)
     _wait_for_records(worker, time.monotonic() + LAST_WRITES, interrupt=True)
     _leave(worker)
-    if worker.claimer.in_hand:
+    if worker.claimer.in_hand or worker.claim_in_doubt:
         # What the database did not take, or what does not end, is recovered with the
         # ledger's help.
         told = worker.watch.told_to_stop()
@@ -72,12 +72,13 @@ def _wait_for_records(worker: Worker, deadline: float, *, interrupt: bool) -> No
         # What was told to stop is no end before its code is dead; if that is with this
         # process, whoever recovers it records what it was told.
         stuck = worker.watch.told_to_stop() if interrupt else worker.watch.stuck()
-        if worker.claimer.in_hand <= len(stuck):
+        if worker.claimer.in_hand <= len(stuck) and not worker.claim_in_doubt:
             return
         if interrupt:
             # Each time: a job that had just been taken begins a moment later.
             _interrupt(worker, spared=stuck)
         try:
+            worker.settle_doubt()
             if worker.exchange is not None:
                 worker.exchange.write()
             pause = 0.05

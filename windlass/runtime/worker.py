@@ -89,7 +89,7 @@ class Worker:
         self.stuck_at = self.loop_stuck_at = 0.0
         # The claims this process knows of, and whether the database may know more.
         self.holds: set[tuple[str, int]] = set()
-        self._claim_in_doubt = False
+        self.claim_in_doubt = False
         self.lease = self._lease(supervisor_pid, node)
         backend = type(task_backends[options.alias])
         self.executor = Executor(
@@ -174,7 +174,7 @@ class Worker:
                     self.turned_at = time.monotonic()
                     self.outage.ended()
                 except LOST as error:
-                    self._claim_in_doubt = True
+                    self.claim_in_doubt = True
                     self.threads.outages += 1
                     self._wait_or_stop(self.outage.began(error))
             finish(self)
@@ -186,9 +186,7 @@ class Worker:
     def _turn(self) -> None:
         """Write, if that is this thread's part; claim; then wait for a reason."""
         self.attention.clear()
-        if self._claim_in_doubt:
-            self.claimer.release_unknown(self.holds)
-            self._claim_in_doubt = False
+        self.settle_doubt()
         room = self.recycling.room(self._room(), self.claimer.in_hand)
         if self.budget is not None:
             room = self.budget.reserve(room)
@@ -210,6 +208,12 @@ class Worker:
             return
         handback.if_stuck(self)
         self._wait_for_a_reason(room)
+
+    def settle_doubt(self) -> None:
+        """Give back what this node may hold without knowing of it."""
+        if self.claim_in_doubt:
+            self.claimer.release_unknown(self.holds)
+            self.claim_in_doubt = False
 
     def _room(self) -> int:
         # The loop is full or blocked. Its jobs cannot be told from the others' before
