@@ -44,7 +44,7 @@ STRAIGHT_FUNCTIONS, STRAIGHT_FILES = {"postgresql": 36}, 13
 LARGE_FILES: dict[str, str] = {}
 LARGE_FUNCTIONS: dict[str, str] = {}
 # Programs of the tests that wait on purpose: to strike at a random moment, say.
-SLEEPERS = {"waiting.py", "kill_cycles.py", "storm.py"}
+SLEEPERS = {"waiting.py", "kill_cycles.py", "storm.py", "work.py"}
 
 # What moves a job: said by the lifecycle to the dialect, and by nobody else.
 MOVES = {"insert", "insert_many", "claim", "finish", "put_back"}

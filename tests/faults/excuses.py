@@ -2,11 +2,13 @@
 
 from collections import defaultdict
 
-from tests.faults.strikes import HEARTBEAT, THRESHOLD
+from tests.faults.strikes import HEARTBEAT, THRESHOLD, Strike
 
+# What tasks do to their own process: end it, or not end when they are told to.
+BY_TASKS = {"die", "deaf"}
 # Strikes after which a process stops, and those after which it is no more.
-STOPS = {"kill_supervisor", "deploy", "insist"}
-DEADLY = {"kill_one", "kill_all"} | STOPS
+STOPS = {"kill_supervisor", "deploy", "insist", "deaf"}
+DEADLY = {"kill_one", "kill_all", "die"} | STOPS
 # While these last, nobody's heartbeat is written.
 BLOCKING = {"restart_server", "fill_disk", "cut"}
 
@@ -15,11 +17,11 @@ class Faults:
     """The strikes of a storm, and the deaths that tasks brought about themselves."""
 
     def __init__(self, strikes, lines):
+        strikes = [*strikes, *_by_tasks(lines)]
         self.strikes = strikes
         self.deadly = _pids(strikes, DEADLY)
         self.stopped = _pids(strikes, STOPS)
         self.frozen = defaultdict(list)
-        self.deadly |= {line.pid for line in lines if line.event == "die"}
         blocking = [strike for strike in strikes if strike.what in BLOCKING]
         for strike in strikes:
             if strike.what == "freeze" and _is_long(strike, blocking):
@@ -33,6 +35,18 @@ class Faults:
             strike.began <= run.last or not run.has_ended
             for pid in run.pids
             for strike in self.frozen.get(pid, ())
+        )
+
+    @property
+    def had_deaf_code(self):
+        """Whether workers had to end because some code did not."""
+        return any(strike.what == "deaf" for strike in self.strikes)
+
+    def stood_still(self, run):
+        """Whether its process stood still at some time, for however long."""
+        return any(
+            strike.what == "freeze" and strike.pids & run.pids
+            for strike in self.strikes
         )
 
     def killed(self, pids):
@@ -57,6 +71,14 @@ class Faults:
             strike.began - 1 < ended and (strike.ended or ended) + 1 > began
             for strike in self.steps
         )
+
+
+def _by_tasks(lines):
+    return [
+        Strike(line.event, frozenset([line.pid]), line.tick, line.time)
+        for line in lines
+        if line.event in BY_TASKS
+    ]
 
 
 def _pids(strikes, names):

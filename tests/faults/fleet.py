@@ -10,6 +10,7 @@ from tests.integration.runtime import (
     carrying,
     environment,
     family,
+    parent,
 )
 from tests.waiting import eventually
 
@@ -46,6 +47,17 @@ class Fleet:
     def family(self, runtime):
         """Every process of a runtime, those with a process group of their own too."""
         return sorted(set(runtime.processes()) | set(family(runtime.pid)))
+
+    def kin(self, pid):
+        """The processes whose jobs suffer when one is struck."""
+        found = {pid, *family(pid)}
+        supervisors = {runtime.pid for runtime in self.runtimes}
+        with suppress(IndexError):
+            # A worker cannot do without the server that forks for it.
+            above = parent(pid)
+            if above not in supervisors and parent(above) in supervisors:
+                found |= {above, *family(above)}
+        return found
 
     def replace(self, runtime):
         """Start another runtime for one that is about to go, once."""

@@ -57,12 +57,12 @@ class Cycles:
             self.fleet.kill()
 
     def _enqueue(self):
-        from tests.faults import tasks
+        from tests.faults import work
         from windlass.tasks_api import task_backends
 
         calls = []
         for number in range(self.jobs):
-            task = (tasks.short_once, tasks.short_again)[number % 2]
+            task = (work.short_once, work.short_again)[number % 2]
             calls.append((task, [self.random.uniform(0, self.longest)], {}))
         results = task_backends["default"].enqueue_all(calls)
         return {result.id for result in results}

@@ -1,7 +1,7 @@
 """
 What a kind of jobs is: a task, how often it is drawn, and what is promised of it.
 
-The kinds themselves are in ``tasks``. A kind is known by the path of its task, so
+The kinds themselves are in ``work``. A kind is known by the path of its task, so
 that a job can be judged without the storm having seen its id: the answer to an
 enqueue may be lost, and tasks enqueue more. Kinds whose policy this engine does not
 have are left out.

@@ -8,14 +8,14 @@ process that stood still too long has a ghost. What nobody struck must be whole.
 import re
 from datetime import datetime
 
-from tests.faults import tasks
+from tests.faults import work
 from tests.faults.excuses import DEADLY
 from tests.faults.executions import executions
 from tests.faults.kinds import KINDS
 from windlass.jobs.lifecycle import CRASH_LIMIT
 
 # A task begins for the engine a moment before its first line can write to the journal.
-FIRST_LINE = 0.25
+FIRST_LINE, FIRST_LINE_IN_PROCESS = 0.25, 2.0
 # Between a task's last line and the time its worker notes for its end.
 LAST_LINE = 0.05
 # Seconds in which a worker that has to stop writes its last records.
@@ -54,7 +54,9 @@ class About:
     def _the_end(self):
         kind = self.kind
         if self.state == "succeeded":
-            if kind.ends != "succeeded":
+            # A process that stood still may find, when it goes on, that it is done.
+            stood_still = any(self.faults.stood_still(run) for run in self.runs)
+            if kind.ends != "succeeded" and not stood_still:
                 yield "it cannot succeed"
             if not any(run.event == "end" for run in self.runs):
                 yield "it succeeded without an end"
@@ -62,22 +64,31 @@ class About:
             if self.id not in self.evidence.cancelled:
                 yield "nobody cancelled it"
         elif self.state == "discarded":
-            if getattr(kind.task, "expires", None) is None:
+            if kind.task.expires is None:
                 yield "nobody discarded it"
             elif self.runs:
                 yield "it ran and was discarded"
-        elif not self.history or self.history[-1]["cause"] != self.reason:
+        elif not self.history or not self._agrees(self.history[-1]["cause"]):
             yield f"its history says otherwise: {self._causes()}"
         elif self._could_go_on():
             yield f"it could run again: {self._causes()}"
         elif not self._began():
             yield f"it failed and had never started: {self.history[-1]}"
 
+    def _agrees(self, cause):
+        # A node that is lost counts as a crash, and too many of those are the reason.
+        return cause == self.reason or (cause == "lost" and self._crashed_too_often())
+
+    def _crashed_too_often(self):
+        return self.reason == "crashed" and self.job["crashes"] >= CRASH_LIMIT
+
     def _could_go_on(self):
         job = self.job
         if self.reason in ("error", "timeout"):
             return job["attempts"] < job["max_attempts"]
-        if self.kind.task.on_lost == "retry" and job["crashes"] < CRASH_LIMIT:
+        if self._crashed_too_often():
+            return False
+        if self.kind.task.on_lost == "retry":
             return True
         return self.kind.may_repeat and job["attempts"] < job["max_attempts"]
 
@@ -86,7 +97,8 @@ class About:
             return True
         # Killed between the ledger's note and the first line of the task: the engine
         # cannot know that nothing happened yet.
-        return self._lived_on() <= FIRST_LINE
+        in_process = self.kind.task.executor == "process"
+        return self._lived_on() <= (FIRST_LINE_IN_PROCESS if in_process else FIRST_LINE)
 
     def _lived_on(self):
         """Seconds from when the last attempt began, by the ledger, to a strike."""
@@ -123,21 +135,26 @@ class About:
                 yield f"attempt {entry['attempt']} was {entry['cause']}: {excuse}"
 
     def _what_is_wrong_with(self, entry):
-        cause, error = entry["cause"], entry["error"]
+        cause, error = entry["cause"], entry.get("error", "")
+        if not cause:
+            return None if self.state == "succeeded" else "it went well"
         runs = [run for run in self.runs if run.attempt == entry["attempt"]]
-        said = re.findall(r"process (\d+)", entry["traceback"])
+        said = re.findall(r"[Pp]rocess (\d+)", entry.get("traceback", ""))
         pids = set().union({int(pid) for pid in said}, *(run.pids for run in runs))
         if cause == "error":
             database = error.startswith(DATABASE_ERRORS) and self.kind.queries
             known = error in self.kind.errors or database
             return None if known else entry["traceback"][-500:]
         if cause == "timeout":
-            limit = getattr(self.kind.task, "timeout", None)
+            limit = self.kind.task.timeout
             return None if limit is not None else "it has no timeout"
         if cause == "cancelled":
             return None if self.id in self.evidence.cancelled else "nobody said so"
-        if cause == "lost" and self.faults.froze(pids):
-            return None
+        if (
+            cause == "interrupted"
+            and "code of a job does not end" in entry["traceback"]
+        ):
+            return None if self.faults.had_deaf_code else "no code was deaf"
         if self.faults.killed(pids) or self.faults.froze(pids):
             return None
         return f"nothing befell {sorted(pids)}: {entry['traceback'][-300:]}"
@@ -146,14 +163,18 @@ class About:
         for place, later in enumerate(self.runs):
             for earlier in self.runs[:place]:
                 yield from self._two_runs(earlier, later)
-        limit = getattr(self.kind.task, "timeout", None)
+        limit = self.kind.task.timeout
         for run in self.runs:
             if run.attempt > self.job["attempts"] and not self._was_given_back(run):
                 yield f"it ran attempt {run.attempt}, of {self.job['attempts']}"
+            if self.faults.is_ghost(run):
+                continue
             lived = run.last - run.began
-            ghost = self.faults.is_ghost(run)
-            if limit is not None and not ghost and lived > limit + KILLED_WITHIN:
+            if limit is not None and lived > limit + KILLED_WITHIN:
                 yield f"it ran for {lived:.1f} s: {run}"
+            asked = self.evidence.cancelled.get(self.id)
+            if asked and run.last > asked + KILLED_WITHIN:
+                yield f"it ran {run.last - asked:.1f} s after it was cancelled: {run}"
 
     def _two_runs(self, earlier, later):
         ghostly = self.faults.is_ghost(earlier) or self.faults.is_ghost(later)
@@ -197,7 +218,7 @@ class About:
             wanted = int(self.state == "succeeded")
             if self.evidence.effects[self.id] != wanted:
                 yield f"{self.evidence.effects[self.id]} effects"
-        if self.kind.task is tasks.spread and self.state == "succeeded":
+        if self.kind.task is work.spread and self.state == "succeeded":
             label = f"{self.id}/{self.job['attempts']}"
             if self.evidence.children[label] < self.job["args"][0]:
                 yield f"it enqueued {self.evidence.children[label]} jobs"

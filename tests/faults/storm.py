@@ -20,11 +20,11 @@ from pathlib import Path
 
 from django.db import Error, connection
 
-from tests.faults import kinds, tasks
+from tests.faults import kinds, work
 from tests.faults.clock import Clock
 from tests.faults.fleet import Fleet
 from tests.faults.places import Place
-from tests.faults.strikes import FAULTS, HEARTBEAT, THRESHOLD, Strike
+from tests.faults.strikes import FAULTS, HEARTBEAT, STOP_GRACE, THRESHOLD, Strike
 from tests.faults.verdict import Evidence
 from tests.integration.runtime import workers
 from windlass import api
@@ -54,9 +54,9 @@ class Storm:
     pause: tuple[float, float] = (0.1, 2.0)
     clock: Clock | None = None
     strikes: list[Strike] = field(default_factory=list)
-    # What the storm is sure to have enqueued, and what it asked to cancel.
+    # What the storm is sure to have enqueued, and what it asked to cancel and when.
     enqueued: set[str] = field(default_factory=set)
-    cancelled: set[str] = field(default_factory=set)
+    cancelled: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         # One for each, so that what is enqueued does not change what strikes.
@@ -70,6 +70,7 @@ class Storm:
                 "process_heartbeat_interval": HEARTBEAT,
                 "process_alive_threshold": THRESHOLD,
                 "shutdown_timeout": 1.0,
+                "stop_grace": STOP_GRACE,
             },
             env=self.clock.environment if self.clock else {},
         )
@@ -195,7 +196,7 @@ class Storm:
         self.enqueued.update(result.id for result in results)
         for result in results:
             if kinds.KINDS[result.task.module_path].cancels:
-                due = time.monotonic() + self.drawing.uniform(0, tasks.PATIENT / 2)
+                due = time.monotonic() + self.drawing.uniform(0, work.PATIENT / 2)
                 heapq.heappush(self._to_cancel, (due, result.id))
 
     def _draw(self):
@@ -208,7 +209,7 @@ class Storm:
     def _cancel_due(self):
         while self._to_cancel and self._to_cancel[0][0] <= time.monotonic():
             _due, id = heapq.heappop(self._to_cancel)
-            self.cancelled.add(id)
+            self.cancelled[id] = time.monotonic()
             if not self._try(lambda id=id: self._cancel(id)):
                 heapq.heappush(self._to_cancel, (time.monotonic() + 0.2, id))
 
@@ -259,7 +260,7 @@ class Storm:
 
 def _make_table():
     with connection.cursor() as cursor:
-        cursor.execute(f"CREATE TABLE {tasks.EFFECTS} (job VARCHAR(36) NOT NULL)")
+        cursor.execute(f"CREATE TABLE {work.EFFECTS} (job VARCHAR(36) NOT NULL)")
 
 
 def _stuck():

@@ -16,7 +16,7 @@ from django.db import Error
 
 from tests.faults.fleet import signal_one
 
-HEARTBEAT, THRESHOLD = 0.5, 5.0
+HEARTBEAT, THRESHOLD, STOP_GRACE = 0.5, 5.0, 1.0
 # What a runtime says when it handles signals.
 STARTED = "Stop with Ctrl-C"
 # How long a runtime may take to stop: what runs may end, the last records are written.
@@ -75,7 +75,7 @@ def kill_one(storm):
     victims = set(storm.fleet.family(runtime)) - {runtime.pid}
     if victims:
         pid = storm.pick(sorted(victims))
-        storm.note("kill_one", [pid])
+        storm.note("kill_one", storm.fleet.kin(pid))
         signal_one(pid, signal.SIGKILL)
 
 
@@ -128,7 +128,7 @@ def freeze_all(storm):
 
 def _freeze(storm, pids, seconds):
     pids = [pid for pid in pids if pid]
-    strike = storm.note("freeze", pids)
+    strike = storm.note("freeze", set().union(*map(storm.fleet.kin, pids)))
     for pid in pids:
         signal_one(pid, signal.SIGSTOP)
     try:

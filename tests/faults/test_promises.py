@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.faults import tasks
+from tests.faults import work
 from tests.faults.excuses import Faults
 from tests.faults.promises import About
 from tests.faults.strikes import THRESHOLD, Strike
@@ -50,7 +50,7 @@ def judge(task, lines, *, strikes=(), end="succeeded", finished=10, **known):
     }
     evidence = SimpleNamespace(
         faults=Faults(strikes, lines),
-        cancelled=set(),
+        cancelled={},
         effects=Counter(),
         children=Counter(),
         excused=Counter(),
@@ -65,34 +65,34 @@ KILLED = {"strikes": [strike("kill_one", 1)], "attempts": 2, "history": [crash()
 
 
 def test_a_job_that_did_what_it_should_is_whole():
-    assert judge(tasks.short_once, WHOLE) == ""
+    assert judge(work.short_once, WHOLE) == ""
 
 
 def test_a_job_that_was_killed_and_ran_again_is_whole():
-    assert judge(tasks.short_again, AGAIN, **KILLED) == ""
+    assert judge(work.short_again, AGAIN, **KILLED) == ""
 
 
 def test_a_job_that_may_not_repeat_and_ends_with_its_process_is_whole():
     known = {**KILLED, "attempts": 1}
-    assert judge(tasks.short_once, WHOLE[:1], end="failed crashed", **known) == ""
+    assert judge(work.short_once, WHOLE[:1], end="failed crashed", **known) == ""
 
 
 @pytest.mark.parametrize(
     ("said", "task", "lines", "known"),
     [
-        ("has not ended", tasks.short_once, WHOLE, {"end": "ready"}),
-        ("without an end", tasks.short_once, WHOLE[:1], {}),
-        ("may not repeat", tasks.short_once, AGAIN, KILLED),
-        ("nothing befell", tasks.short_again, AGAIN, {**KILLED, "strikes": []}),
+        ("has not ended", work.short_once, WHOLE, {"end": "ready"}),
+        ("without an end", work.short_once, WHOLE[:1], {}),
+        ("may not repeat", work.short_once, AGAIN, KILLED),
+        ("nothing befell", work.short_again, AGAIN, {**KILLED, "strikes": []}),
         (
             "could run again",
-            tasks.short_again,
+            work.short_again,
             WHOLE[:1],
             {**KILLED, "attempts": 1, "end": "failed crashed"},
         ),
         (
             "had never started",
-            tasks.short_once,
+            work.short_once,
             [],
             {
                 "strikes": [strike("kill_one", 1)],
@@ -100,20 +100,20 @@ def test_a_job_that_may_not_repeat_and_ends_with_its_process_is_whole():
                 "history": [crash()],
             },
         ),
-        ("history says otherwise", tasks.short_once, WHOLE, {"end": "failed lost"}),
-        ("9 attempts of 5", tasks.short_again, WHOLE, {"attempts": 9}),
-        ("ran attempt 2, of 1", tasks.short_again, AGAIN, {**KILLED, "attempts": 1}),
+        ("history says otherwise", work.short_once, WHOLE, {"end": "failed lost"}),
+        ("9 attempts of 5", work.short_again, WHOLE, {"attempts": 9}),
+        ("ran attempt 2, of 1", work.short_again, AGAIN, {**KILLED, "attempts": 1}),
         (
             "after its end was recorded",
-            tasks.short_again,
+            work.short_again,
             AGAIN,
             {**KILLED, "finished": 1},
         ),
-        ("lived for 0.500 s", tasks.short_once, WHOLE, {"finished": 0.5}),
-        ("nobody cancelled", tasks.short_once, WHOLE, {"end": "cancelled cancelled"}),
-        ("nobody discarded", tasks.short_once, [], {"end": "discarded"}),
-        ("cannot succeed", tasks.hopeless, WHOLE, {}),
-        ("enqueued 0 jobs", tasks.spread, WHOLE, {}),
+        ("lived for 0.500 s", work.short_once, WHOLE, {"finished": 0.5}),
+        ("nobody cancelled", work.short_once, WHOLE, {"end": "cancelled cancelled"}),
+        ("nobody discarded", work.short_once, [], {"end": "discarded"}),
+        ("cannot succeed", work.hopeless, WHOLE, {}),
+        ("enqueued 0 jobs", work.spread, WHOLE, {}),
     ],
 )
 def test_a_broken_promise_is_named(said, task, lines, known):
@@ -132,20 +132,20 @@ def test_attempts_may_overlap_only_if_a_process_stood_still_for_long():
     long = strike("freeze", 1, lasted=THRESHOLD + 1)
     brief = strike("freeze", 1, lasted=THRESHOLD / 2)
 
-    assert overlap(tasks.short_again, long) == ""
-    assert "overlapped by 1.000 s" in overlap(tasks.short_again, brief)
-    assert "overlapped by 1.000 s" in overlap(tasks.short_again, strike("kill_one", 1))
-    assert "may not repeat" in overlap(tasks.short_once, long)
+    assert overlap(work.short_again, long) == ""
+    assert "overlapped by 1.000 s" in overlap(work.short_again, brief)
+    assert "overlapped by 1.000 s" in overlap(work.short_again, strike("kill_one", 1))
+    assert "may not repeat" in overlap(work.short_once, long)
 
 
 def test_a_heartbeat_that_could_not_be_written_makes_a_brief_stand_still_long():
     brief = strike("freeze", 1, lasted=THRESHOLD / 2)
     away = Strike("restart_server", frozenset(), 1004.0, NOON + 4, 1008.0)
 
-    assert overlap(tasks.short_again, brief, away) == ""
+    assert overlap(work.short_again, brief, away) == ""
 
 
 def test_the_time_of_day_means_nothing_while_the_clock_is_set():
     known = {"finished": -600, "strikes": [strike("step_clock", 0, lasted=2)]}
 
-    assert judge(tasks.short_once, WHOLE, **known) == ""
+    assert judge(work.short_once, WHOLE, **known) == ""

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from django.db import connection
 
-from tests.faults import tasks
+from tests.faults import work
 from tests.faults.excuses import Faults
 from tests.faults.promises import About
 from windlass.models import EndedJob, Job, LiveJob, Node
@@ -24,7 +24,7 @@ class Evidence:
     fleet: object
     strikes: list
     enqueued: set
-    cancelled: set = field(default_factory=set)
+    cancelled: dict = field(default_factory=dict)
     # What could only be forgiven, and how often.
     excused: Counter = field(default_factory=Counter)
 
@@ -56,14 +56,14 @@ class Evidence:
     @cached_property
     def effects(self):
         """How many rows each job has left in the database."""
-        if tasks.EFFECTS not in connection.introspection.table_names():
+        if work.EFFECTS not in connection.introspection.table_names():
             return Counter()
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT job FROM {tasks.EFFECTS}")
+            cursor.execute(f"SELECT job FROM {work.EFFECTS}")
             return Counter(job for (job,) in cursor.fetchall())
 
     @cached_property
     def children(self):
         """How many jobs each attempt of a job has enqueued."""
-        leaves = Job.objects.filter(task_path=f"{tasks.__name__}.leaf")
+        leaves = Job.objects.filter(task_path=f"{work.__name__}.leaf")
         return Counter(args[1] for args in leaves.values_list("args", flat=True))

@@ -1,4 +1,4 @@
-"""The tasks a storm is made of: what each does, and what may be expected of it."""
+"""The work a storm is made of: what each does, and what may be expected of it."""
 
 import asyncio
 import sys
@@ -18,7 +18,7 @@ BEAT = 0.25
 EFFECTS = "fault_effect"
 TIMEOUT = 0.5
 # How long a job runs that waits to be cancelled.
-PATIENT = 8.0
+PATIENT = 20.0
 
 
 class Stumble(Exception):
@@ -254,6 +254,15 @@ async def late_swim(context, seconds):
 @kind(0.1, seconds(3, 6), policy={"timeout": TIMEOUT, **PROCESS}, **LATE)
 def late_process(context, seconds):
     _run(context, seconds)
+
+
+@kind(0.02, seconds(8, 12), policy={"timeout": TIMEOUT}, **LATE)
+def deaf(context, seconds):
+    """Hear nothing, so that only the end of its process ends it."""
+    note("start", context)
+    note("deaf", context)
+    time.sleep(seconds)
+    note("end", context)
 
 
 CAN_CANCEL = hasattr(api, "cancel_job")
