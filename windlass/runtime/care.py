@@ -71,13 +71,15 @@ class Care:
             except BaseException as error:  # noqa: BLE001 - a cancel; it is the outcome
                 return outcomes.failed(self.job, error, self.executor, started)
             try:
-                with self.processes.server.fork(self.stacks.fileno()) as ours:
+                ours = self.processes.server.fork(self.stacks.fileno())
+            except OSError as error:
+                # Nobody is there to fork, so nothing has begun.
+                self.said["refused"] = str(error)
+                self.processes.server_died(None)
+            else:
+                with ours:
                     self._hand_in(ours)
                     self._look_after(ours, wake)
-            except OSError as error:
-                # Nobody is there to fork.
-                self.said.setdefault("refused", str(error))
-                self.processes.server_died(self.said.get("pid"))
             with suppress(*STOPS):
                 self.running.done(self.job)
             return self._outcome(started)
@@ -89,7 +91,9 @@ class Care:
         values = self.job._asdict()
         values |= {name: values[name].isoformat() for name in TIMES}
         given = {"job": values, "place": self.place}
-        ours.sendall(json.dumps(given).encode() + b"\n")
+        # If nobody takes it, what comes back says why.
+        with suppress(OSError):
+            ours.sendall(json.dumps(given).encode() + b"\n")
 
     def _look_after(self, ours: socket.socket, wake: int) -> None:
         rungs: list[tuple[float, int]] = []
@@ -108,7 +112,8 @@ class Care:
             if wake in ready:
                 os.read(wake, 1024)
             if ours.fileno() in ready and not self._listen(ours):
-                self.processes.server_died(self.said.get("pid"))
+                if "refused" not in self.said:
+                    self.processes.server_died(self.said.get("pid"))
                 break
 
     def _begin_ladder(self, now: float) -> list[tuple[float, int]]:
@@ -120,7 +125,10 @@ class Care:
         return [(first, signal.SIGTERM), (first + self.running.grace, signal.SIGKILL)]
 
     def _listen(self, ours: socket.socket) -> bool:
-        data = ours.recv(1 << 16)
+        try:
+            data = ours.recv(1 << 16)
+        except ConnectionError:
+            data = b""
         *lines, self.rest = (self.rest + data).split(b"\n")
         for line in lines:
             # Half a line is what a killed child leaves.
@@ -142,7 +150,7 @@ class Care:
             move = MOVES[self.said["kind"]](**self.said["move"])
             outcome = outcomes.adopted(self.job, move, self.executor, started)
             outcome = outcome._replace(recorded=self.said["recorded"])
-        elif "pid" not in self.said:
+        elif "refused" in self.said:
             logger.error("Job %s: no process for it: %s", self.job.id, self.said)
             move = lifecycle.snooze(self._attempt(started), LATER)
             outcome = outcomes.adopted(self.job, move, self.executor, started)

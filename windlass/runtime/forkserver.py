@@ -64,7 +64,8 @@ class ForkServer:
 
     def kill(self, pid: int, number: int) -> None:
         """Signal a child's whole process group, if it is still there."""
-        with self._lock:
+        # The children of a server that is gone are gone as well.
+        with self._lock, contextlib.suppress(OSError):
             self._control.sendall(KILL + TARGET.pack(pid, number))
 
     def close(self) -> None:
