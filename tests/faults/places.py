@@ -7,8 +7,9 @@ faults that need it, and ``missing`` says which.
 """
 
 import os
+import sqlite3
 import subprocess
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 from django.db import Error, connection
 
@@ -52,8 +53,12 @@ class Place:
     def fill(self):
         """Leave the file system of the database no room."""
         # A log that has its length already would take writes for a while.
-        with suppress(Error), connection.cursor() as cursor:
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        file = connection.settings_dict["NAME"]
+        with (
+            suppress(sqlite3.Error),
+            closing(sqlite3.connect(file, timeout=0.1)) as own,
+        ):
+            own.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.disk.fill()
 
     def free(self):

@@ -10,6 +10,7 @@ happens to a process is the machine's.
 
 import heapq
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Generator
@@ -78,7 +79,9 @@ class Storm:
         self._going = {}
         self._to_cancel = []
         self._away = 0
-        self._topped_up = 0.0
+        self._raging = threading.Event()
+        # By itself: a frozen process may hold a lock, and must be thawed all the same.
+        self.producer = threading.Thread(target=self._produce, daemon=True)
 
     def run(self):
         """Rage, let all recover, wait for the last job, stop."""
@@ -86,8 +89,12 @@ class Storm:
         try:
             for _ in range(2):
                 self.fleet.start()
+            self._raging.set()
+            self.producer.start()
             self._rage(time.monotonic() + self.seconds)
+            self._raging.clear()
             self._calm()
+            self.producer.join(PATIENCE)
             self._wait_for_the_end()
             self.fleet.stop()
         finally:
@@ -97,7 +104,7 @@ class Storm:
     def _rage(self, until):
         strike_at = time.monotonic() + 1
         while (now := time.monotonic()) < until:
-            self._look_after(enqueue=True)
+            self._look_after()
             if now >= strike_at:
                 strike_at = now + self.between(*self.pause)
                 self._strike()
@@ -106,7 +113,7 @@ class Storm:
     def _calm(self):
         """Let what lasts come to its end."""
         while self._going:
-            self._look_after(enqueue=False)
+            self._look_after()
             time.sleep(0.02)
 
     def _wait_for_the_end(self):
@@ -114,20 +121,16 @@ class Storm:
         while left := self._patiently(LiveJob.objects.count):
             if left != seen:
                 seen, since = left, time.monotonic()
+            self._try(self._cancel_due)
             if time.monotonic() - since > PATIENCE:
                 self.fleet.broken.append(f"{left} jobs never end, such as {_stuck()}")
                 return
-            self._look_after(enqueue=False)
+            self._look_after()
             time.sleep(0.1)
 
-    def _look_after(self, *, enqueue):
+    def _look_after(self):
         self._go_on()
         self.fleet.watch()
-        if not self._away:
-            self._cancel_due()
-            if enqueue and time.monotonic() >= self._topped_up + BATCH / RATE:
-                self._topped_up = time.monotonic()
-                self._try(self._top_up)
 
     # Strikes
 
@@ -187,6 +190,17 @@ class Storm:
 
     # Jobs
 
+    def _produce(self):
+        topped_up = 0.0
+        while self._raging.is_set():
+            if not self._away:
+                self._try(self._cancel_due)
+                if time.monotonic() >= topped_up + BATCH / RATE:
+                    topped_up = time.monotonic()
+                    self._try(self._top_up)
+            time.sleep(0.05)
+        connection.close()
+
     def _top_up(self):
         missing = min(BATCH, self.jobs - LiveJob.objects.count())
         if missing <= 0:
@@ -208,15 +222,13 @@ class Storm:
 
     def _cancel_due(self):
         while self._to_cancel and self._to_cancel[0][0] <= time.monotonic():
-            _due, id = heapq.heappop(self._to_cancel)
+            id = self._to_cancel[0][1]
+            # Asked, as far as anyone can tell, even if the answer is lost.
+            self.cancelled[id] = float("inf")
+            with suppress(WindlassError):
+                api.cancel_job(id, "the storm says so")
             self.cancelled[id] = time.monotonic()
-            if not self._try(lambda id=id: self._cancel(id)):
-                heapq.heappush(self._to_cancel, (time.monotonic() + 0.2, id))
-
-    def _cancel(self, id):
-        # It may have ended meanwhile.
-        with suppress(WindlassError):
-            api.cancel_job(id, "the storm says so")
+            heapq.heappop(self._to_cancel)
 
     def _try(self, action):
         """Ask the database; False if it did not answer, as in a storm it may not."""

@@ -7,6 +7,7 @@ The server that is stopped here is a private one, so nobody else's is.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -17,7 +18,7 @@ from tests import servers
 from tests.integration.project import tasks
 from tests.integration.runtime import ROOT, Runtime, environment, workers
 from tests.integration.states import states
-from tests.waiting import eventually
+from tests.waiting import eventually, never
 from windlass.tasks_api import task_backends
 
 postgresql = pytest.mark.skipif(
@@ -150,6 +151,23 @@ def test_a_runtime_that_is_started_while_the_server_is_away_waits_for_it(
     finally:
         runtime.kill()
         print(runtime.said())  # noqa: T201
+
+    assert "Traceback" not in runtime.said()
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="a file is not away")
+def test_nothing_at_the_start_needs_a_database_that_answers(start):
+    with socket.socket() as reserved:
+        # Bound and never listened on, so nobody else can answer there either.
+        reserved.bind(("127.0.0.1", 0))
+        port = str(reserved.getsockname()[1])
+        runtime = start(
+            WINDLASS_TEST_PG_HOST="127.0.0.1",
+            WINDLASS_TEST_PG_PORT=port,
+            WINDLASS_TEST_MYSQL_PORT=port,
+        )
+        eventually(lambda: "does not answer" in runtime.said())
+        never(lambda: runtime.process.poll() is not None, during=1)
 
     assert "Traceback" not in runtime.said()
 

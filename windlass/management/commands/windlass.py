@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 import windlass
 from windlass import conf, db
@@ -74,10 +75,8 @@ class Command(BaseCommand):
             die_with_parent(int(reloader))
         elif self._wants_reload(given):
             sys.exit(run_with_reload(self.stderr.write))
-        # A machine may start this before its database; every loop waits, so this does.
-        outage = Outage("windlass", db.dialect(options.database_alias))
         check = partial(self._check_migrations, options.database_alias)
-        outage.persist(check, wait=_sleep)
+        _persist(check, options.database_alias)
         if given["verbosity"] > 0:
             self._say_hello(options, topology)
         code = launch(options, topology)
@@ -85,6 +84,10 @@ class Command(BaseCommand):
             self.stderr.write("Stopped.")
         if code:
             sys.exit(code)
+
+    def check(self, *args: Any, **kwargs: Any) -> None:
+        """Run Django's checks; on MariaDB and MySQL they ask the database."""
+        _persist(partial(super().check, *args, **kwargs), DEFAULT_DB_ALIAS)
 
     def _options(self, given: dict[str, Any]) -> conf.Options:
         return options_of(given["backend"]).with_command_line(
@@ -117,6 +120,11 @@ class Command(BaseCommand):
             )
         end = "Ends when no job is ready." if topology.drain else "Stop with Ctrl-C."
         self.stderr.write("\n".join([*lines, end]))
+
+
+def _persist(action: Callable[[], object], database: str) -> None:
+    # A machine may start this before its database; every loop waits, so this does.
+    Outage("windlass", db.dialect(database)).persist(action, wait=_sleep)
 
 
 def _sleep(seconds: float) -> bool:
