@@ -66,7 +66,16 @@ def said(dialect, move):
 
 def test_the_table_names_each_verb_once_and_only_known_states():
     assert list(VERBS) == [
-        *("enqueue", "claim", "complete", "fail", "snooze", "release", "rescue"),
+        *(
+            "enqueue",
+            "claim",
+            "complete",
+            "fail",
+            "snooze",
+            "release",
+            "rescue",
+            "expire",
+        ),
         *("block", "unblock", "cancel", "discard", "retry", "prune"),
     ]
     for transition in TRANSITIONS:
