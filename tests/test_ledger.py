@@ -179,6 +179,18 @@ def test_only_jobs_past_their_deadline_are_marked_as_overdue(node):
     in_a_process_that_dies(work)
 
     assert states_of(node, late, early, endless) == [TIMED_OUT, BEGUN, BEGUN]
+    assert ledger.was_ended_on_purpose(node)
+
+
+def test_a_process_that_just_died_was_not_ended_on_purpose(node):
+    def work():
+        mine = Ledger(node, slots=4)
+        mine.mark(mine.start(claimed(), 1.0, 5.0), TIMED_OUT)
+
+    in_a_process_that_dies(work)
+
+    assert not ledger.was_ended_on_purpose(node)
+    assert not ledger.was_ended_on_purpose(node + 1)
 
 
 def test_a_child_is_noted_with_its_own_start(node):

@@ -42,9 +42,11 @@ CHILD = struct.Struct("=IQ")
 KEPT = 2 * 86400.0
 # Process id, its start, and the host within which the two mean something.
 OWNER = struct.Struct("=QQ240s")
-# When the whole process is to be killed, on the steady clock; 0 for never.
+# When the whole process is to be killed, on the steady clock; 0 for never. Then whether
+# it was ended on purpose, for the sake of a job in it that would not end.
 KILL_AT = struct.Struct("=d")
-HEAD = OWNER.size + KILL_AT.size
+ON_PURPOSE = OWNER.size + KILL_AT.size
+HEAD = ON_PURPOSE + 8
 
 
 class Begun(NamedTuple):
@@ -100,6 +102,10 @@ class Ledger:
         self._map[slot + STATE] = FREE
         self._free.append(slot)
 
+    def retire(self) -> None:
+        """Note that this process ends for the sake of a job in it that does not."""
+        self._map[ON_PURPOSE] = 1
+
     def remove(self) -> None:
         """Delete the file: nothing is in hand any more."""
         forget(self.path)
@@ -133,6 +139,15 @@ def read(node: int) -> dict[tuple[str, int], Begun] | None:
     return found
 
 
+def was_ended_on_purpose(node: int) -> bool:
+    """Whether a dead node's process was ended because a job in it would not end."""
+    try:
+        head = path_of(node).read_bytes()[:HEAD]
+    except OSError:
+        return False
+    return len(head) == HEAD and bool(head[ON_PURPOSE])
+
+
 def is_overdue(node: int, *, now: float) -> bool:
     """Whether the process of a ledger is to be killed."""
     try:
@@ -147,6 +162,7 @@ def mark_overdue(node: int, *, now: float) -> None:
     """Note in a ledger which jobs have outlived their deadline."""
     with path_of(node).open("r+b") as file:
         with mmap.mmap(file.fileno(), 0) as data:
+            data[ON_PURPOSE] = 1
             for slot in range(HEAD, len(data) - SLOT + 1, SLOT):
                 (deadline,) = DEADLINE.unpack_from(data, slot + DEADLINE_AT)
                 if data[slot + STATE] == BEGUN and 0 < deadline <= now:

@@ -50,8 +50,10 @@ def finish(worker: Worker) -> None:
     if worker.claimer.in_hand or worker.claim_in_doubt:
         # What the database did not take, or what does not end, is recovered with the
         # ledger's help.
-        told = worker.watch.told_to_stop()
-        worker.exit_code = worker.exit_code or (RETIRED if told else 1)
+        if worker.watch.told_to_stop():
+            worker.ledger.retire()
+            worker.exit_code = RETIRED
+        worker.exit_code = worker.exit_code or 1
     else:
         worker.ledger.remove()
         worker.lease.stop()

@@ -22,7 +22,7 @@ from windlass.jobs.outcomes import Executor
 from windlass.jobs.policies import timeout_of
 from windlass.models import Reason
 from windlass.runtime import identity, ledger
-from windlass.runtime.ledger import BEGUN, CANCELLED, TIMED_OUT, Begun
+from windlass.runtime.ledger import CANCELLED, TIMED_OUT, Begun
 from windlass.tasks_api import task_backends
 
 MOST_STACKS = 20_000
@@ -43,9 +43,7 @@ class Verdict:
         self.cause, self.reason, self.cancels = cause, reason, cancels
         self.now = time.time()
         self.known = ledger.read(node)
-        begun = (self.known or {}).values()
-        # Somebody ended the process on purpose, for the sake of one job in it.
-        self.was_ended = any(each.state != BEGUN for each in begun)
+        self.was_ended = ledger.was_ended_on_purpose(node)
         self.executor = Executor(
             node,
             options.database_alias,
