@@ -97,21 +97,21 @@ class About:
             return True
         # Killed between the ledger's note and the first line of the task: the engine
         # cannot know that nothing happened yet.
-        in_process = self.kind.task.executor == "process"
-        return self._lived_on() <= (FIRST_LINE_IN_PROCESS if in_process else FIRST_LINE)
+        return self._was_struck_at_its_first_line(self.history[-1])
 
-    def _lived_on(self):
-        """Seconds from when the last attempt began, by the ledger, to a strike."""
-        said = datetime.fromisoformat(self.history[-1]["started_at"]).timestamp()
+    def _was_struck_at_its_first_line(self, entry):
+        """Whether something died between the ledger's note of an attempt and its code."""
+        in_process = self.kind.task.executor == "process"
+        within = FIRST_LINE_IN_PROCESS if in_process else FIRST_LINE
+        said = datetime.fromisoformat(entry["started_at"]).timestamp()
         offsets = [0.0, *(step.offset for step in self.faults.steps)]
-        moments = [
-            strike.time - (said - offset)
+        # A strike is noted just before it hits.
+        return any(
+            -FIRST_LINE <= strike.time - (said - offset) <= within
             for strike in self.faults.strikes
             for offset in offsets
             if strike.what in DEADLY
-        ]
-        # A strike is noted just before it hits.
-        return min((m for m in moments if m >= -FIRST_LINE), default=float("inf"))
+        )
 
     def _the_budget(self):
         job, most = self.job, self.job["max_attempts"]
@@ -156,6 +156,8 @@ class About:
         ):
             return None if self.faults.had_deaf_code else "no code was deaf"
         if self.faults.killed(pids) or self.faults.froze(pids):
+            return None
+        if not pids and self._was_struck_at_its_first_line(entry):
             return None
         return f"nothing befell {sorted(pids)}: {entry['traceback'][-300:]}"
 
