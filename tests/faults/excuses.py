@@ -17,6 +17,8 @@ class Faults:
     """The strikes of a storm, and the deaths that tasks brought about themselves."""
 
     def __init__(self, strikes, lines):
+        # Runs of code that is told to stop sooner or later.
+        self.told = []
         strikes = [*strikes, *_by_tasks(lines)]
         self.strikes = strikes
         self.deadly = _pids(strikes, DEADLY)
@@ -54,11 +56,23 @@ class Faults:
         return bool(pids & self.deadly)
 
     def was_stopped(self, run):
-        """Whether it may have been taken from a process that was asked to end."""
+        """Whether it may have been taken from a process that was to end."""
         return any(
-            strike.pids & run.pids and (not run.has_ended or run.last > strike.began)
+            strike.pids & run.pids
+            and (not run.has_ended or run.last > strike.began)
+            and (strike.what in STOPS or self._had_told_code(strike))
             for strike in self.strikes
-            if strike.what in STOPS
+            if strike.what in DEADLY
+        )
+
+    def _had_told_code(self, strike):
+        # When code was told to stop and the process is gone, that was for its sake, as
+        # far as anyone can tell: its neighbours go back without a crash.
+        return any(
+            told.pids & strike.pids
+            and told.began <= strike.began
+            and not (told.has_ended and told.last < strike.began)
+            for told in self.told
         )
 
     def froze(self, pids):

@@ -100,7 +100,7 @@ class About:
         return self._was_struck_at_its_first_line(self.history[-1])
 
     def _was_struck_at_its_first_line(self, entry):
-        """Whether something died between the ledger's note of an attempt and its code."""
+        """Whether something died between the ledger's note of it and its code."""
         in_process = self.kind.task.executor == "process"
         within = FIRST_LINE_IN_PROCESS if in_process else FIRST_LINE
         said = datetime.fromisoformat(entry["started_at"]).timestamp()
