@@ -13,7 +13,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from windlass.db import Claimed
-from windlass.jobs import resolving
 from windlass.jobs.policies import timeout_of
 
 if TYPE_CHECKING:
@@ -68,11 +67,12 @@ class Evidence:
         self._asked_loop_at = None
 
     def _what_runs(self, now: float) -> dict[str, Any]:
-        jobs = list(self.worker.running.jobs.values())
-        running = [(now - held.started, held.job) for held in jobs]
+        held = list(self.worker.running.jobs.values())
+        running = [(now - each.started, each.job) for each in held]
         running.sort(key=lambda each: -each[0])
         overdue = [each for each in running if _is_overdue(*each)]
-        in_loop = sum(resolving.runs_on_loop(job.task_path) for _, job in overdue)
+        late = {job.id for _seconds, job in overdue}
+        in_loop = sum(each.task is not None for each in held if each.job.id in late)
         return {
             "running": len(running),
             "longest": _described(*running[0]) if running else None,
