@@ -126,3 +126,20 @@ def test_a_fork_while_the_lock_is_held_can_still_make_ids():
     process.join(10)
 
     assert process.exitcode == 0
+
+
+def test_many_ids_at_once_rise_and_go_on_from_each_other():
+    first, second = ids.uuid7s(1000), ids.uuid7s(3)
+
+    made = [*first, *second, ids.uuid7()]
+    assert made == sorted(set(made))
+    assert all(uuid.UUID(id).version == 7 for id in made)
+
+
+def test_many_ids_carry_over_their_last_digits(monkeypatch):
+    monkeypatch.setattr(ids, "_last", (1 << 127) | ids.VERSION | (1 << 48) - 3)
+
+    made = ids.uuid7s(4, now_ms=0)
+
+    assert made == sorted(set(made))
+    assert made[2].endswith("-000000000000")

@@ -24,7 +24,7 @@ from windlass.db import NewJob
 from windlass.exceptions import RefusedTask
 from windlass.jobs import lifecycle, results
 from windlass.jobs.arguments import dump_call, dump_value
-from windlass.jobs.ids import uuid7
+from windlass.jobs.ids import uuid7, uuid7s
 from windlass.jobs.policies import check_policy, stored
 from windlass.jobs.results import JobResult
 from windlass.models.jobs import Job, parse_id
@@ -86,7 +86,7 @@ class WindlassBackend(BaseTaskBackend):
 
         Raises EnqueueError (also a TypeError or InvalidTask) with nothing stored.
         """
-        job = self._new_job(self._checked_call(task), args, kwargs)
+        job = self._new_job(uuid7(), self._checked_call(task), args, kwargs)
         (enqueued_at,) = self._store([job])
         result = results.of_new(task, job, args, kwargs, enqueued_at)
         if heard(task_enqueued):
@@ -102,9 +102,13 @@ class WindlassBackend(BaseTaskBackend):
         calls = list(calls)
         tasks = {id(task): task for task, _args, _kwargs in calls}
         parts = {key: self._checked_call(task) for key, task in tasks.items()}
-        jobs = [self._new_job(parts[id(task)], args, kw) for task, args, kw in calls]
-        if not jobs:
+        if not calls:
             return []
+        ids = uuid7s(len(calls))
+        jobs = [
+            self._new_job(job_id, parts[id(task)], args, kwargs)
+            for job_id, (task, args, kwargs) in zip(ids, calls, strict=True)
+        ]
         times = self._store(jobs)
         found = [
             results.of_new(task, job, args, kwargs, time)
@@ -179,10 +183,10 @@ class WindlassBackend(BaseTaskBackend):
         )
 
     def _new_job(
-        self, call: NewJob, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self, id: str, call: NewJob, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> NewJob:
         args_text, kwargs_text = dump_call(call.task_path, args, kwargs)
-        return NewJob(uuid7(), *call[1:5], args_text, kwargs_text, *call[7:])
+        return NewJob(id, *call[1:5], args_text, kwargs_text, *call[7:])
 
     # Results
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -19,6 +19,24 @@ from windlass.exceptions import InvalidArguments
 from windlass.tasks_api import normalize_json
 
 encode = json.JSONEncoder(allow_nan=False).encode
+
+
+def _encoder() -> Callable[[Any], str]:
+    """An encoder that is made once; JSONEncoder.encode makes one for each call."""
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return encode
+    escape, refuse = json.encoder.encode_basestring_ascii, json.JSONEncoder().default
+    # No memory of what it is in: what holds itself is a RecursionError here.
+    try:
+        parts = make(None, refuse, escape, None, ": ", ", ", False, False, False)
+    except TypeError:
+        # Its parameters are nobody's promise.
+        return encode
+    return lambda value: "".join(parts(value, 0))
+
+
+_encode_once = _encoder()
 # SQLite reads 1,000 levels, Python as many as its stack has left.
 MAX_DEPTH = 500
 LARGE_FLOAT = re.compile(r'"(?:[^"\\]|\\.)*"|(-?[0-9.]+e\+[0-9]+)')
@@ -76,6 +94,9 @@ def _refusal(value: Any, name: str, error: Exception) -> str:
 
 def _dump(value: Any) -> str:
     try:
+        text = _encode_once(value)
+    except RecursionError:
+        # It may hold itself, and this one can say so.
         text = encode(value)
     except TypeError:
         # Django's contract accepts a little more: bytes, any mapping or sequence.
