@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from django.db import connections
 
 from tests.integration.project.journal import VARIABLE
@@ -23,6 +24,12 @@ from windlass.runtime.supervisor import AT_ONCE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SETTINGS = "tests.integration.project.settings"
+# What happens inside of worker processes takes minutes to test and asks the database
+# for nothing of its own.
+once_in_all = pytest.mark.skipif(
+    connections["default"].vendor != "postgresql",
+    reason="it is the same on every database",
+)
 # Short enough for tests to see heartbeats come and go.
 QUICK = {"process_heartbeat_interval": 0.3, "process_alive_threshold": 2}
 

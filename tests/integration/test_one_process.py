@@ -3,10 +3,12 @@
 import pytest
 
 from tests.integration.project import stubborn, tasks
-from tests.integration.runtime import workers
+from tests.integration.runtime import once_in_all, workers
 from tests.integration.states import job, states
 from tests.waiting import eventually
 from windlass import api
+
+pytestmark = once_in_all
 
 OPTIONS = {
     **workers(threads=2),

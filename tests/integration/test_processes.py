@@ -4,9 +4,11 @@ import signal
 import time
 
 from tests.integration.project import stubborn, tasks
-from tests.integration.runtime import is_running, kill, parent, workers
+from tests.integration.runtime import is_running, kill, once_in_all, parent, workers
 from tests.integration.states import job, states
 from tests.waiting import eventually
+
+pytestmark = once_in_all
 
 OPTIONS = {**workers(threads=3), "stop_grace": 0.5, "shutdown_timeout": 5}
 

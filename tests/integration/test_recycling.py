@@ -1,9 +1,11 @@
 """Worker processes that have done their share are replaced, and no job notices."""
 
 from tests.integration.project import tasks
-from tests.integration.runtime import workers
+from tests.integration.runtime import once_in_all, workers
 from tests.integration.states import job, states
 from tests.waiting import eventually
+
+pytestmark = once_in_all
 
 
 def test_a_worker_is_replaced_after_its_number_of_jobs(start, journal):

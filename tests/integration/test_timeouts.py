@@ -5,9 +5,11 @@ import time
 import pytest
 
 from tests.integration.project import stubborn, tasks
-from tests.integration.runtime import is_running, workers
+from tests.integration.runtime import is_running, once_in_all, workers
 from tests.integration.states import job, states
 from tests.waiting import eventually
+
+pytestmark = once_in_all
 
 GRACE = 0.5
 OPTIONS = {**workers(threads=3), "stop_grace": GRACE, "shutdown_timeout": 5}
