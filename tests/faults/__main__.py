@@ -10,6 +10,7 @@ said stay in the directory that is named, for a look at what happened.
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -38,6 +39,8 @@ def main(arguments):
         f"in {directory}",
         flush=True,
     )
+    # Told to stop, it takes its server and its runtimes along.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with place(given.database, directory) as found:
         print(*(f"left out: {what}" for what in found.missing), sep="\n", end="")
         os.environ.update(found.environment)

@@ -7,77 +7,73 @@ from tests.faults.strikes import HEARTBEAT, THRESHOLD, Strike
 # What tasks do to their own process: end it, or not end when they are told to.
 BY_TASKS = {"die", "deaf"}
 # Strikes after which a process stops, and those after which it is no more.
-STOPS = {"kill_supervisor", "deploy", "insist", "deaf"}
+STOPS = {"kill_supervisor", "kill_fork_server", "deploy", "insist", "deaf"}
 DEADLY = {"kill_one", "kill_all", "die"} | STOPS
 # While these last, nobody's heartbeat is written.
 BLOCKING = {"restart_server", "fill_disk", "cut"}
+# Seconds around an execution in which a strike at its process may concern it.
+NEAR = 60.0
 
 
 class Faults:
     """The strikes of a storm, and the deaths that tasks brought about themselves."""
 
     def __init__(self, strikes, lines):
-        # Runs of code that is told to stop sooner or later.
-        self.told = []
-        strikes = [*strikes, *_by_tasks(lines)]
-        self.strikes = strikes
-        self.deadly = _pids(strikes, DEADLY)
-        self.stopped = _pids(strikes, STOPS)
-        self.frozen = defaultdict(list)
-        blocking = [strike for strike in strikes if strike.what in BLOCKING]
-        for strike in strikes:
-            if strike.what == "freeze" and _is_long(strike, blocking):
-                for pid in strike.pids:
-                    self.frozen[pid].append(strike)
+        self.strikes = [*strikes, *_by_tasks(lines)]
         self.steps = [strike for strike in strikes if strike.what == "step_clock"]
+        blocking = [strike for strike in strikes if strike.what in BLOCKING]
+        self.long = {
+            id(strike)
+            for strike in strikes
+            if strike.what == "freeze" and _is_long(strike, blocking)
+        }
+        self.by_pid = defaultdict(list)
+        for strike in self.strikes:
+            for pid in strike.pids:
+                self.by_pid[pid].append(strike)
+
+    def _on(self, run):
+        # Numbers of processes come round again, on some machines within minutes.
+        return [
+            strike
+            for pid in run.pids
+            for strike in self.by_pid.get(pid, ())
+            if run.began - NEAR < strike.began < run.last + NEAR
+        ]
 
     def is_ghost(self, run):
         """Whether it may have been given up while its process stood still."""
         return any(
-            strike.began <= run.last or not run.has_ended
-            for pid in run.pids
-            for strike in self.frozen.get(pid, ())
+            id(strike) in self.long and (strike.began <= run.last or not run.has_ended)
+            for strike in self._on(run)
         )
+
+    def stood_still(self, run):
+        """Whether its process stood still at some time, for however long."""
+        return any(strike.what == "freeze" for strike in self._on(run))
+
+    def was_stopped(self, run):
+        """Whether it may have been taken from a process that was asked to end."""
+        return any(
+            strike.what in STOPS and (not run.has_ended or run.last > strike.began)
+            for strike in self._on(run)
+        )
+
+    def befell(self, run):
+        """Whether its process was killed, asked to end, or stood still too long."""
+        return any(self._is_fatal(strike) for strike in self._on(run))
+
+    def befell_process(self, pid):
+        """The same of a process that has left no line, whenever it was."""
+        return any(self._is_fatal(strike) for strike in self.by_pid.get(pid, ()))
+
+    def _is_fatal(self, strike):
+        return strike.what in DEADLY or id(strike) in self.long
 
     @property
     def had_deaf_code(self):
         """Whether workers had to end because some code did not."""
         return any(strike.what == "deaf" for strike in self.strikes)
-
-    def stood_still(self, run):
-        """Whether its process stood still at some time, for however long."""
-        return any(
-            strike.what == "freeze" and strike.pids & run.pids
-            for strike in self.strikes
-        )
-
-    def killed(self, pids):
-        """Whether any of these processes was killed or asked to end."""
-        return bool(pids & self.deadly)
-
-    def was_stopped(self, run):
-        """Whether it may have been taken from a process that was to end."""
-        return any(
-            strike.pids & run.pids
-            and (not run.has_ended or run.last > strike.began)
-            and (strike.what in STOPS or self._had_told_code(strike))
-            for strike in self.strikes
-            if strike.what in DEADLY
-        )
-
-    def _had_told_code(self, strike):
-        # When code was told to stop and the process is gone, that was for its sake, as
-        # far as anyone can tell: its neighbours go back without a crash.
-        return any(
-            told.pids & strike.pids
-            and told.began <= strike.began
-            and not (told.has_ended and told.last < strike.began)
-            for told in self.told
-        )
-
-    def froze(self, pids):
-        """Whether any of these processes stood still too long."""
-        return bool(pids & self.frozen.keys())
 
     def clock_was_set(self, began, ended):
         """Whether the time of day means nothing between two moments."""
@@ -93,10 +89,6 @@ def _by_tasks(lines):
         for line in lines
         if line.event in BY_TASKS
     ]
-
-
-def _pids(strikes, names):
-    return set().union(*(strike.pids for strike in strikes if strike.what in names))
 
 
 def _is_long(strike, blocking):

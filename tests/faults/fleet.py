@@ -51,13 +51,18 @@ class Fleet:
     def kin(self, pid):
         """The processes whose jobs suffer when one is struck."""
         found = {pid, *family(pid)}
+        if worker := self.forks_for(pid):
+            found |= {worker, *family(worker)}
+        return found
+
+    def forks_for(self, pid):
+        """The worker that cannot do without this process, if it is a fork server."""
         supervisors = {runtime.pid for runtime in self.runtimes}
         with suppress(IndexError):
-            # A worker cannot do without the server that forks for it.
             above = parent(pid)
             if above not in supervisors and parent(above) in supervisors:
-                found |= {above, *family(above)}
-        return found
+                return above
+        return None
 
     def replace(self, runtime):
         """Start another runtime for one that is about to go, once."""

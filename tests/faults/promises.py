@@ -140,7 +140,6 @@ class About:
             return None if self.state == "succeeded" else "it went well"
         runs = [run for run in self.runs if run.attempt == entry["attempt"]]
         said = re.findall(r"[Pp]rocess (\d+)", entry.get("traceback", ""))
-        pids = set().union({int(pid) for pid in said}, *(run.pids for run in runs))
         if cause == "error":
             database = error.startswith(DATABASE_ERRORS) and self.kind.queries
             known = error in self.kind.errors or database
@@ -155,11 +154,13 @@ class About:
             and "code of a job does not end" in entry["traceback"]
         ):
             return None if self.faults.had_deaf_code else "no code was deaf"
-        if self.faults.killed(pids) or self.faults.froze(pids):
+        if any(map(self.faults.befell, runs)):
             return None
-        if not pids and self._was_struck_at_its_first_line(entry):
+        if any(self.faults.befell_process(int(pid)) for pid in said):
             return None
-        return f"nothing befell {sorted(pids)}: {entry['traceback'][-300:]}"
+        if not (runs or said) and self._was_struck_at_its_first_line(entry):
+            return None
+        return f"nothing befell its process: {entry['traceback'][-300:]}"
 
     def _the_runs(self):
         for place, later in enumerate(self.runs):
@@ -194,7 +195,7 @@ class About:
         """Whether this run may have been given up while its code still lived."""
         # A thread cannot be killed: it goes on until the process that was told to stop
         # has written its last records.
-        stopped = seconds < LAST_WRITES and bool(run.pids & self.faults.stopped)
+        stopped = seconds < LAST_WRITES and self.faults.was_stopped(run)
         ghost = self.faults.is_ghost(run)
         if ghost or stopped:
             self.evidence.excused["had stood still" if ghost else "was to stop"] += 1

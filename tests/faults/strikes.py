@@ -75,7 +75,9 @@ def kill_one(storm):
     victims = set(storm.fleet.family(runtime)) - {runtime.pid}
     if victims:
         pid = storm.pick(sorted(victims))
-        storm.note("kill_one", storm.fleet.kin(pid))
+        # A worker without its fork server stops, and a fresh one takes its place.
+        what = "kill_fork_server" if storm.fleet.forks_for(pid) else "kill_one"
+        storm.note(what, storm.fleet.kin(pid))
         signal_one(pid, signal.SIGKILL)
 
 

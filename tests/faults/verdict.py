@@ -13,13 +13,8 @@ from django.db import connection
 
 from tests.faults import work
 from tests.faults.excuses import Faults
-from tests.faults.executions import executions
-from tests.faults.kinds import KINDS
 from tests.faults.promises import About
 from windlass.models import EndedJob, Job, LiveJob, Node
-
-# Kinds whose code is told to stop.
-STOPPABLE = [path for path, kind in KINDS.items() if kind.task.timeout or kind.cancels]
 
 
 @dataclass
@@ -40,8 +35,6 @@ class Evidence:
         self.lines = defaultdict(list)
         for line in lines:
             self.lines[line.job].append(line)
-        for id in Job.objects.filter(task_path__in=STOPPABLE).values_list("id"):
-            self.faults.told += executions(self.lines.get(str(id[0]), ()))
         found = list(self.fleet.broken)
         found += self._about_all()
         seen, values = set(), [column.name for column in Job._meta.fields]
