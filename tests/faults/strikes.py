@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from django.db import Error
 
 from tests.faults.fleet import signal_one
+from tests.integration.runtime import family
 
 HEARTBEAT, THRESHOLD, STOP_GRACE = 0.5, 5.0, 1.0
 # What a runtime says when it handles signals.
@@ -130,7 +131,7 @@ def freeze_all(storm):
 
 def _freeze(storm, pids, seconds):
     pids = [pid for pid in pids if pid]
-    strike = storm.note("freeze", set().union(*map(storm.fleet.kin, pids)))
+    strike = storm.note("freeze", set().union(*map(family, pids)))
     for pid in pids:
         signal_one(pid, signal.SIGSTOP)
     try:

@@ -42,14 +42,14 @@ class Janitor:
 
     def tick(self) -> float:
         """Recover what is lost; give back the seconds until the next look."""
-        self._look_at_the_clocks()
         now = time.monotonic()
         if now >= self._look_again_at:
             self.recovery.look_again()
             self._look_again_at = float("inf")
         self.recovery.dead_children()
         self._see_to_cancels()
-        if now >= self._trust_heartbeats_from:
+        # Not at the beginning: what held up this tick has held up their heartbeats.
+        if self._look_at_the_clocks() >= self._trust_heartbeats_from:
             self.recovery.silent_nodes()
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_EVERY
@@ -68,9 +68,9 @@ class Janitor:
         if requests:
             rare.forget_idle_cancels(self.recovery.db, list(requests))
 
-    def _look_at_the_clocks(self) -> None:
+    def _look_at_the_clocks(self) -> float:
         """
-        Trust no heartbeat for a while, if time has jumped since the last look.
+        Give back the time; trust no heartbeat for a while if it jumped since last time.
 
         A machine that slept, a lock that nobody got past, a clock that was set: each
         makes every node look dead until it has had time to beat again.
@@ -82,6 +82,7 @@ class Janitor:
             if max(passed, abs(drift)) > self.options.process_alive_threshold / 2:
                 self.database_returned()
         self._looked = now, by_database
+        return now
 
     def leave(self) -> None:
         """Finish what nobody else would: the second look at what was recovered."""
