@@ -39,8 +39,7 @@ def main(arguments):
         f"in {directory}",
         flush=True,
     )
-    # Told to stop, it takes its server and its runtimes along.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, stop_clean)
     with place(given.database, directory) as found:
         print(*(f"left out: {what}" for what in found.missing), sep="\n", end="")
         os.environ.update(found.environment)
@@ -56,6 +55,12 @@ def main(arguments):
             storm.run()
             print(f"{storm.summary()} in {time.monotonic() - begun:.0f} s", flush=True)
             return report(storm.verdict(), directory)
+
+
+def stop_clean(number, _frame):
+    """Take server, disk and runtimes along, however often one is told to stop."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
