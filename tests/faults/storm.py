@@ -98,8 +98,11 @@ class Storm:
             self._wait_for_the_end()
             self.fleet.stop()
         finally:
+            self._raging.clear()
             self._undo_all()
             self.fleet.kill()
+            if self.producer.is_alive():
+                self.producer.join(PATIENCE)
 
     def _rage(self, until):
         strike_at = time.monotonic() + 1
