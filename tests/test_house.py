@@ -39,7 +39,7 @@ BANNED = {
 FILE_LINES, FUNCTION_LINES, MEDIAN_LINES = 300, 40, 8
 # Lines of code, and the straight line's length: docs/adr/0011 says why these.
 CORE_LINES = 7500
-STRAIGHT_FUNCTIONS, STRAIGHT_FILES = {"postgresql": 36}, 13
+STRAIGHT_FUNCTIONS, STRAIGHT_FILES = {"postgresql": 38}, 13
 # Files over their budget: the decision record that allows it.
 LARGE_FILES: dict[str, str] = {}
 LARGE_FUNCTIONS: dict[str, str] = {}
@@ -319,7 +319,7 @@ def test_the_straight_line(committed, owned, caplog):
     called = list(dict.fromkeys(chain))
     files = {call.split(":")[0] for call in called}
     story = "\n".join([*called, *sorted(files), *said])
-    most = STRAIGHT_FUNCTIONS.get(connection.vendor, 42)
+    most = STRAIGHT_FUNCTIONS.get(connection.vendor, 44)
     assert len(called) <= most, f"{len(called)} functions:\n{story}"
     assert len(files) <= STRAIGHT_FILES, f"{len(files)} files:\n{story}"
     assert len(said) <= (4 if connection.vendor == "postgresql" else 6), story
