@@ -95,7 +95,7 @@ class Run:
 
     def raw(self, db: Any, operation: str, n: int) -> Any:
         """A raw loop, as ``child``."""
-        out = str(self.directory / "answer.json")
+        out = str(self.directory / "raw.json")
         command = [sys.executable, "-m", "bench.raw", operation, str(n), out]
         return self.child(command, self.environment(db))
 
