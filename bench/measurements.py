@@ -82,9 +82,10 @@ def drains(run: Run, db: Any, sizes: Sizes) -> Figures:
         if raw:
             figures[f"{name}_raw"] = drain(run, db, n, processes=count, raw=True)
         if sizes.thorough:
-            figures[f"{name}_info"] = drain(
-                run, db, n, processes=count, worker=ONE_THREAD, log=True
-            )
+            for log in ("default", "shown"):
+                figures[f"{name}_log_{log}"] = drain(
+                    run, db, n, processes=count, worker=ONE_THREAD, log=log
+                )
     if sizes.thorough:
         figures["drain_1_defaults"] = drain(run, db, sizes.drain)
     return figures

@@ -83,12 +83,11 @@ class Run:
 
     @contextmanager
     def runtime(
-        self, db: Any, worker: dict[str, Any], *arguments: str, log: bool = False
+        self, db: Any, worker: dict[str, Any], *arguments: str, log: str = "off"
     ) -> Iterator[subprocess.Popen[bytes]]:
         """A runtime as a user starts one, its output in a file; stopped at the end."""
         environment = self.environment(db, worker)
-        if log:
-            environment["WINDLASS_BENCH_LOG_TASKS"] = "1"
+        environment["WINDLASS_BENCH_LOG_TASKS"] = log
         command = [*DJANGO, "windlass", "-v", "0", *arguments]
         with self.child(command, environment) as process:
             yield process
@@ -177,7 +176,7 @@ def drain(
     *,
     processes: int = 1,
     worker: dict[str, Any] | None = None,
-    log: bool = False,
+    log: str = "off",
     fill: str = "fill",
     raw: bool = False,
     prepare: Callable[[], Any] = lambda: None,
@@ -218,7 +217,7 @@ def _drain(
     processes: int,
     worker: dict[str, Any] | None,
     *,
-    log: bool,
+    log: str,
     raw: bool,
 ) -> float:
     if raw:

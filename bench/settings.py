@@ -61,6 +61,11 @@ TASKS = {
         "OPTIONS": {"workers": [WORKER]},
     }
 }
-if "WINDLASS_BENCH_LOG_TASKS" not in os.environ:
-    # By default Django builds two INFO records a job, even where none is shown.
-    LOGGING = {"version": 1, "loggers": {"django": {"level": "WARNING"}}}
+LOG = os.environ.get("WINDLASS_BENCH_LOG_TASKS", "off")
+LOGGING = {"version": 1, "disable_existing_loggers": False}
+if LOG == "off":
+    LOGGING["loggers"] = {"django": {"level": "WARNING"}}
+elif LOG == "shown":
+    # Where Django's default makes no line that anybody sees, this writes them all.
+    LOGGING["handlers"] = {"file": {"class": "logging.StreamHandler"}}
+    LOGGING["loggers"] = {"django.tasks": {"handlers": ["file"], "level": "INFO"}}

@@ -132,6 +132,54 @@ class MariaDB:
         self.process.wait()
 
 
+class PgBouncer:
+    """A transaction pooler before the suite's PostgreSQL, on a port of its own."""
+
+    engine = "pgbouncer"
+    settings = """
+        [databases]
+        * = host={host} port={port} user={user} {password}
+        [pgbouncer]
+        listen_addr = 127.0.0.1
+        listen_port = {own_port}
+        unix_socket_dir =
+        auth_type = any
+        pool_mode = transaction
+        default_pool_size = 2
+    """
+
+    @staticmethod
+    def exists():
+        """Whether the program is there."""
+        return bool(_which("pgbouncer"))
+
+    def __init__(self, directory):
+        self.port = _free_port()
+        given = os.environ.get
+        secret = given("WINDLASS_TEST_PG_PASSWORD", "")
+        settings = directory / "settings.ini"
+        settings.write_text(
+            self.settings.format(
+                own_port=self.port,
+                host=given("WINDLASS_TEST_PG_HOST", "127.0.0.1"),
+                port=given("WINDLASS_TEST_PG_PORT", "5432"),
+                user=given("WINDLASS_TEST_PG_USER", "postgres"),
+                password=f"password={secret}" if secret else "",
+            )
+        )
+        self.process = subprocess.Popen(
+            [_which("pgbouncer"), "-q", settings],
+            **_as(_owner("postgres"), directory),
+            start_new_session=True,
+        )
+        eventually(lambda: _listens(self.port), timeout=PATIENCE)
+
+    def stop(self):
+        """End it and its connections."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
 @contextmanager
 def private(kind):
     """Make a server of a kind, and take everything of it away in the end."""

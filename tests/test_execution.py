@@ -277,7 +277,7 @@ def run_unseen():
 
 
 def test_a_job_that_nobody_looks_at_makes_no_result(monkeypatch):
-    monkeypatch.setattr(execution, "heard", lambda signal: False)
+    monkeypatch.setattr(execution, "heard", lambda *signals: False)
     tasks.add.enqueue(1, 2)
 
     outcome = run_unseen()
@@ -287,7 +287,7 @@ def test_a_job_that_nobody_looks_at_makes_no_result(monkeypatch):
 
 
 def test_a_receiver_gets_a_whole_result(monkeypatch):
-    monkeypatch.setattr(execution, "heard", lambda signal: signal is task_finished)
+    monkeypatch.setattr(execution, "heard", lambda *signals: task_finished in signals)
     tasks.add.enqueue(1, 2)
 
     outcome = run_unseen()
@@ -296,7 +296,7 @@ def test_a_receiver_gets_a_whole_result(monkeypatch):
 
 
 def test_a_failure_nobody_looked_at_before_has_its_result(monkeypatch):
-    monkeypatch.setattr(execution, "heard", lambda signal: False)
+    monkeypatch.setattr(execution, "heard", lambda *signals: False)
     tasks.boom.enqueue()
 
     outcome = run_unseen()

@@ -8,9 +8,8 @@ insert itself and so at the caller's commit.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
+import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -34,7 +33,7 @@ from windlass.db.postgresql_statements import (
     TUNE,
     copy_line,
 )
-from windlass.db.records import CANCEL, Claimed, Ended, Lane, NewJob, Returned
+from windlass.db.records import CANCEL, Claimed, Ended, Lane, NewJob, Returned, channel
 
 # Above this many jobs, COPY beats an INSERT from JSON.
 COPY_FROM = 200
@@ -42,6 +41,9 @@ COPY_CHUNK = 1000
 # One NOTIFY for each queue in this time: at commit each takes a lock of the whole
 # cluster. Workers poll for five times as long after they saw one.
 NOTIFY_EVERY = 0.01
+
+# The driver's own number: from this statement on a plan is worth keeping.
+PREPARE_AT = 5
 
 _by_available_at = attrgetter("available_at")
 
@@ -89,21 +91,16 @@ class PostgreSQL(Dialect):
         self, connection: BaseDatabaseWrapper, sql: str, values: Sequence[Any]
     ) -> Any:
         # Nobody watches this connection's queries, so the driver is asked without
-        # Django's cursor, which costs a third of the statement. Its checks stay. The
-        # statement is prepared only if the project said so (prepare_threshold).
+        # Django's cursor, which costs a third of the statement. Its checks stay.
         connection.ensure_connection()
         connection.validate_thread_sharing()
         connection.validate_no_broken_transaction()
         raw = connection.connection
         with connection.wrap_database_errors:
-            cursor = raw.__dict__.get("_windlass_cursor")
-            if cursor is None:
-                import psycopg
-
-                prepares = raw.prepare_threshold is not None
-                kind = psycopg.Cursor if prepares else psycopg.ClientCursor
-                cursor = raw._windlass_cursor = kind(raw)
-            return cursor.execute(sql, values).fetchone()[0]
+            own = raw.__dict__.get("_windlass")
+            if own is None:
+                own = raw._windlass = _Straight(raw)
+            return own.fetch(sql, values)
 
     def insert_many(
         self, jobs: Sequence[NewJob], *, notify: bool = True
@@ -257,12 +254,40 @@ class PostgreSQL(Dialect):
         return now
 
 
-def channel(backend_alias: str) -> str:
-    """The notification channel of a backend alias."""
-    # PostgreSQL cuts names at 63 bytes, and a channel's name stands in quotes.
-    if re.fullmatch(r"[a-zA-Z0-9_.-]{1,50}", backend_alias):
-        return f"windlass_{backend_alias}"
-    return f"windlass_{hashlib.sha256(backend_alias.encode()).hexdigest()[:32]}"
+class _Straight:
+    """
+    The driver's own cursor on a user's connection.
+
+    Its plans are kept from the fifth statement on: where the project said so
+    (``prepare_threshold``), and else where the connection leads to the server itself. A
+    pooler would run the next statement on a connection that never saw the plan.
+    """
+
+    def __init__(self, raw: Any) -> None:
+        import psycopg
+
+        said = raw.prepare_threshold is not None
+        self._raw = raw
+        self._prepares: bool | None = None
+        self._until_asked = 0 if said else PREPARE_AT
+        self._cursor: Any = (psycopg.Cursor if said else psycopg.ClientCursor)(raw)
+
+    def fetch(self, sql: str, values: Sequence[Any]) -> Any:
+        """Run a statement of ours and give back the first value."""
+        self._until_asked -= 1
+        if self._until_asked == 0 and self._is_direct():
+            import psycopg
+
+            # Not None, so that the driver sees when the server forgets its plans, and
+            # too high for the project's own statements.
+            self._raw.prepare_threshold = sys.maxsize
+            self._prepares, self._cursor = True, psycopg.Cursor(self._raw)
+        return self._cursor.execute(sql, values, prepare=self._prepares).fetchone()[0]
+
+    def _is_direct(self) -> bool:
+        # A pooler speaks for many server processes, so its numbers are its own.
+        found = self._cursor.execute("SELECT pg_backend_pid()").fetchall()
+        return bool(found == [(self._raw.info.backend_pid,)])
 
 
 @cache

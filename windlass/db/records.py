@@ -6,6 +6,8 @@ JSON columns are carried as text: what the engine does not look at, it does not 
 
 from __future__ import annotations
 
+import hashlib
+import re
 from datetime import datetime
 from typing import NamedTuple
 
@@ -105,3 +107,11 @@ KEPT_COLUMNS = (
     "available_at",
     "nice",
 )
+
+
+def channel(backend_alias: str) -> str:
+    """The notification channel of a backend alias."""
+    # PostgreSQL cuts names at 63 bytes, and a channel's name stands in quotes.
+    if re.fullmatch(r"[a-zA-Z0-9_.-]{1,50}", backend_alias):
+        return f"windlass_{backend_alias}"
+    return f"windlass_{hashlib.sha256(backend_alias.encode()).hexdigest()[:32]}"

@@ -79,7 +79,7 @@ def _start(
     job: Claimed, executor: Executor, started: float
 ) -> tuple[Task | None, JobResult | None]:
     task = resolving.find(job.task_path)
-    shown = executor.shows_results or heard(task_started) or heard(task_finished)
+    shown = executor.shows_results or heard(task_started, task_finished)
     if not shown and task is not None and not task.takes_context:
         return task, None
     result = outcomes.running(job, task, executor, started)
