@@ -216,7 +216,7 @@ def test_a_running_job_without_an_owner_is_found(start, settings):
     serve(settings, "default")
     runtime = start("--queues", "default", options=PATIENT)
     runtime.worker()
-    # The janitor has made its first sweep, and makes the next in a minute.
+    # The janitor makes its first sweep half a minute from now.
     eventually(is_well, timeout=20)
 
     tasks.work.using(queue_name="elsewhere").enqueue()

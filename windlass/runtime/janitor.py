@@ -16,7 +16,8 @@ from windlass.jobs import cancelling
 from windlass.runtime import ledger
 from windlass.runtime.recovery import Recovery
 
-SWEEP_EVERY = 60.0
+# It reads the hot table once. Not at the start, when a backlog is waiting.
+SWEEP_EVERY, FIRST_SWEEP_AFTER = 60.0, 30.0
 # A claim may commit after the death of the process that sent it, see recovery.
 LOOK_AGAIN_AFTER = 1.0
 
@@ -29,7 +30,7 @@ class Janitor:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.recovery = Recovery(options)
-        self._sweep_at = 0.0
+        self._sweep_at = time.monotonic() + FIRST_SWEEP_AFTER
         self._look_again_at = float("inf")
         self._trust_heartbeats_from = 0.0
         self._looked: tuple[float, datetime] | None = None
