@@ -56,6 +56,9 @@ class Options:
     stop_grace: float = 5
     crash_limit: int = 3
     liveness_file: str | None = None
+    preserve_finished_jobs: bool = True
+    clear_finished_jobs_after: float | None = 86400
+    clear_failed_jobs_after: float | None = None
     max_attempts: int = 1
     backoff: float | str | Callable[..., Any] | None = None
     # Django's allow-list; empty means that any queue name is welcome.
@@ -215,6 +218,9 @@ _OPTIONS: dict[str, Parser] = {
     "stop_grace": values.seconds_above_0,
     "crash_limit": values.whole,
     "liveness_file": values.file,
+    "preserve_finished_jobs": values.yes_or_no,
+    "clear_finished_jobs_after": values.seconds_or_never,
+    "clear_failed_jobs_after": values.seconds_or_never,
 }
 
 _ENTRY: dict[str, Parser] = {

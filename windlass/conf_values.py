@@ -50,6 +50,29 @@ def seconds_above_0(value: Any, path: str) -> float:
     return float(value)
 
 
+def seconds_or_never(value: Any, path: str) -> float | None:
+    """Read a duration, as seconds or a timedelta, or None for never."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    return None if value is None else seconds(value, path)
+
+
+def yes_or_no(value: Any, path: str) -> bool:
+    """Read a switch."""
+    if not isinstance(value, bool):
+        raise wrong(path, "True or False", value)
+    return value
+
+
+def age(value: str, path: str) -> timedelta:
+    """Read an age on the command line: seconds, or with a unit such as 7d or 12h."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhdw]?)", value.strip())
+    if not found:
+        raise wrong(path, "seconds, or a number with s, m, h, d or w", value)
+    unit = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[found[2]]
+    return timedelta(seconds=seconds(float(found[1]) * unit, path))
+
+
 def size(value: Any, path: str) -> int:
     """A number of bytes, or a text such as "512M"."""
     found = re.fullmatch(r"(\d+) ?([KMG]?)i?B?", str(value), re.IGNORECASE)

@@ -1,8 +1,10 @@
 """Moves of jobs that no node holds, and of jobs that have ended."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 
 from tests.contract.rows import (
@@ -167,6 +169,23 @@ def test_the_claim_of_a_former_life_stays_stale(dialect):
     assert state(job) == "running"
 
 
+def prune(dialect, state="succeeded", *, since=None, before=None, limit=9):
+    return rare.prune(
+        dialect,
+        among=lambda ended: ended.filter(state=state),
+        since=since,
+        before=before or hours(1),
+        limit=limit,
+    )
+
+
+def in_another_connection(function, *arguments):
+    try:
+        return function(*arguments)
+    finally:
+        connection.close()
+
+
 def test_prune_deletes_the_oldest_up_to_a_limit(dialect):
     jobs = take_new(dialect, 10)
     dialect.finish(
@@ -174,10 +193,7 @@ def test_prune_deletes_the_oldest_up_to_a_limit(dialect):
     )
     before = dialect.moment(1_008.0)
 
-    counts = [
-        rare.prune(dialect, before=before, states=["succeeded"], limit=3)
-        for _each in range(4)
-    ]
+    counts = [len(prune(dialect, before=before, limit=3)) for _each in range(4)]
 
     assert counts == [3, 3, 2, 0]
     assert {str(id) for id in EndedJob.objects.values_list("id", flat=True)} == {
@@ -191,16 +207,45 @@ def test_prune_takes_the_oldest_first(dialect):
         NODE, [end(job, finished_at=1_000.0 - n) for n, job in enumerate(jobs)]
     )
 
-    rare.prune(dialect, before=hours(0), states=["succeeded"], limit=2)
+    gone = prune(dialect, before=hours(0), limit=2)
+
+    assert gone == [dialect.moment(997.0), dialect.moment(998.0)]
+    assert [ended(job) is None for job in jobs] == [False, False, True, True]
+
+
+def test_prune_skips_what_ended_before_the_span(dialect):
+    jobs = take_new(dialect, 4)
+    dialect.finish(
+        NODE, [end(job, finished_at=1_000.0 + n) for n, job in enumerate(jobs)]
+    )
+
+    prune(dialect, since=dialect.moment(1_002.0), before=hours(0))
 
     assert [ended(job) is None for job in jobs] == [False, False, True, True]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_prune_leaves_alone_what_someone_else_has_locked(dialect):
+    if not dialect.connection.features.has_select_for_update_skip_locked:
+        pytest.skip("one writer at a time")
+    jobs = take_new(dialect, 2)
+    dialect.finish(NODE, [end(job) for job in jobs])
+    rows = EndedJob.objects.filter(pk=jobs[0].id).select_for_update()
+
+    with transaction.atomic(), ThreadPoolExecutor(1) as thread:
+        assert rows.get()
+        gone = thread.submit(in_another_connection, prune, dialect)
+        assert len(gone.result()) == 1
+
+    assert ended(jobs[0])
+    assert not ended(jobs[1])
 
 
 def test_prune_deletes_only_the_states_named(dialect):
     one_in_each_state(dialect)
 
-    assert rare.prune(dialect, before=hours(1), states=["failed"], limit=9) == 1
-    assert rare.prune(dialect, before=hours(-1), states=["succeeded"], limit=9) == 0
+    assert len(prune(dialect, "failed", before=hours(1))) == 1
+    assert len(prune(dialect, before=hours(-1))) == 0
 
     assert set(states()) == {
         *("scheduled", "blocked", "ready", "running"),

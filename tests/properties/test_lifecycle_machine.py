@@ -310,11 +310,13 @@ class Lifecycle(RuleBasedStateMachine):
         gone = self.having(*states)
         counts = [1]
         while counts[-1]:
-            counts.append(
-                lifecycle.prune(
-                    self.db, before=hours(1), states=sorted(states), limit=2
-                )
+            ends = lifecycle.prune(
+                self.db,
+                among=lambda ended: ended.filter(state__in=states),
+                before=hours(1),
+                limit=2,
             )
+            counts.append(len(ends))
         assert sum(counts[1:]) == len(gone)
         assert max(counts) <= 2
         for id in gone:

@@ -9,7 +9,7 @@ in one transaction.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,13 @@ from django.db.models import Count
 from windlass.db.base import Dialect, delete_live
 from windlass.db.records import KEPT_COLUMNS, Claimed
 from windlass.models.cancels import CancelRequest
-from windlass.models.jobs import EndedJob, LiveJob, LiveJobQuerySet, State
+from windlass.models.jobs import (
+    EndedJob,
+    EndedJobQuerySet,
+    LiveJob,
+    LiveJobQuerySet,
+    State,
+)
 
 
 def _live(db: Dialect) -> LiveJobQuerySet:
@@ -108,12 +114,30 @@ def _revived(row: EndedJob, now: datetime) -> LiveJob:
     return LiveJob(**values)
 
 
-def prune(db: Dialect, *, before: datetime, states: Sequence[str], limit: int) -> int:
-    """Delete up to ``limit`` jobs in these states that ended before a moment."""
+def prune(
+    db: Dialect,
+    *,
+    before: datetime,
+    since: datetime | None = None,
+    among: Callable[[EndedJobQuerySet], EndedJobQuerySet] = lambda ended: ended,
+    limit: int = 500,
+) -> list[datetime]:
+    """
+    Delete up to ``limit`` ended jobs, the oldest end first; give back their ends.
+
+    They ended before a moment, and not before ``since``; ``among`` narrows which.
+    """
     ended = EndedJob.objects.using(db.database)
-    oldest = ended.filter(finished_at__lt=before, state__in=states)
-    ids = list(oldest.order_by("finished_at").values_list("id", flat=True)[:limit])
-    return ended.filter(id__in=ids)._raw_delete(db.database) or 0
+    oldest = among(ended.ended_before(before)).order_by("finished_at")
+    if since is not None:
+        oldest = oldest.filter(finished_at__gte=since)
+    # Whoever holds a row's lock is moving it, or deletes it as well.
+    skips = db.connection.features.has_select_for_update_skip_locked
+    with transaction.atomic(using=db.database):
+        locked = oldest.select_for_update(skip_locked=skips)
+        found = list(locked.values_list("id", "finished_at")[:limit])
+        ended.filter(id__in=[id for id, _end in found])._raw_delete(db.database)
+    return [end for _id, end in found]
 
 
 def request_cancels(

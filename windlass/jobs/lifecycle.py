@@ -279,11 +279,9 @@ def retry(db: Dialect, ids: Sequence[str]) -> set[str]:
     return revived
 
 
-def prune(
-    db: Dialect, *, before: datetime, states: Sequence[str] = ENDS, limit: int = 500
-) -> int:
-    """Delete up to ``limit`` jobs that ended before a moment; give back how many."""
-    return rare.prune(db, before=before, states=states, limit=limit)
+def prune(db: Dialect, *, before: datetime, **which: Any) -> list[datetime]:
+    """Delete the oldest ended jobs, see ``rare.prune``; give back their ends."""
+    return rare.prune(db, before=before, **which)
 
 
 def _end(attempt: Attempt, state: str, reason: str, entry: dict[str, Any]) -> Ended:

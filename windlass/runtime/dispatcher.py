@@ -19,7 +19,8 @@ from windlass.runtime.flag import Flag
 from windlass.runtime.janitor import Janitor
 from windlass.runtime.node import Lease
 from windlass.runtime.outage import LOST
-from windlass.runtime.service import serve
+from windlass.runtime.pruner import Pruner
+from windlass.runtime.service import Service, serve
 
 logger = logging.getLogger("windlass")
 
@@ -73,14 +74,15 @@ class Dispatcher:
             name: round(max(0.0, now - owed), 1)
             for name, owed in dict(self.owed).items()
         }
-        return {"services": ["janitor"], "late": late}
+        return {"services": list(self.owed), "late": late}
 
     def run(self) -> int:
         """Serve until told to stop; give back the exit code."""
         if self.lease.register(wait=self.told.wait):
             self.lease.start()
             janitor = Janitor(self.options)
-            serve([janitor], self.db, wait=self.told.wait, owed=self.owed)
+            services: list[Service] = [janitor, Pruner(self.options)]
+            serve(services, self.db, wait=self.told.wait, owed=self.owed)
             with suppress(*LOST):
                 janitor.leave()
             self.lease.stop()
