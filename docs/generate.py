@@ -57,8 +57,8 @@ DIAGRAM = """\
    +---------+----------+
    v                    v       block
 scheduled ----------> ready <---------> blocked
-   ^    time passes     |      unblock     |
-   |                    | claim            | cancel,
+   ^    time passes,    |      unblock     |
+   |    hasten          | claim            | cancel,
    | fail, snooze       v                  v discard
    +---------------- running --------> cancelled, discarded
                         |     expire

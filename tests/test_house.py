@@ -38,7 +38,7 @@ BANNED = {
 }
 FILE_LINES, FUNCTION_LINES, MEDIAN_LINES = 300, 40, 8
 # Lines of code, and the straight line's length: docs/adr/0011 says why these.
-CORE_LINES = 7500
+CORE_LINES = 9500
 STRAIGHT_FUNCTIONS, STRAIGHT_FILES = {"postgresql": 38}, 13
 # Files over their budget: the decision record that allows it.
 LARGE_FILES: dict[str, str] = {}
@@ -49,7 +49,8 @@ SLEEPERS = {"waiting.py", "kill_cycles.py", "storm.py", "work.py"}
 # What moves a job: said by the lifecycle to the dialect, and by nobody else.
 MOVES = {"insert", "insert_many", "claim", "finish", "put_back"}
 RARE_MOVES = {
-    *("end_waiting", "discard_failed", "hold", "unhold", "revive", "prune"),
+    *("end_waiting", "discard_failed", "hold", "unhold", "hasten", "revive"),
+    "prune",
 }
 TABLES = {"LiveJob", "EndedJob"}
 WRITES = {

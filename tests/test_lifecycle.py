@@ -76,7 +76,7 @@ def test_the_table_names_each_verb_once_and_only_known_states():
             "rescue",
             "expire",
         ),
-        *("block", "unblock", "cancel", "discard", "retry", "prune"),
+        *("block", "unblock", "hasten", "cancel", "discard", "retry", "prune"),
     ]
     for transition in TRANSITIONS:
         assert {*transition.leaves, *transition.leads_to} <= set(State)

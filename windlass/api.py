@@ -7,31 +7,76 @@ on the database of that backend. Ids may be text in any spelling, or UUIDs.
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any
 
-from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.db import transaction
+from django.utils.timezone import is_naive
 
-import windlass
 from windlass import conf, db
-from windlass.db import Claimed, Dialect, Lane
+from windlass.bulk import (
+    adiscard_blocked_jobs,
+    adiscard_failed_jobs,
+    adiscard_ready_jobs,
+    adiscard_scheduled_jobs,
+    aretry_failed_jobs,
+    discard_blocked_jobs,
+    discard_failed_jobs,
+    discard_ready_jobs,
+    discard_scheduled_jobs,
+    retry_failed_jobs,
+)
+from windlass.by_hand import (
+    ClaimedJob,
+    aclaim_ready_jobs,
+    aexecute_claimed_job,
+    claim_ready_jobs,
+    execute_claimed_job,
+)
+from windlass.db import Dialect
 from windlass.exceptions import EnqueueError, StaleJob, UndiscardableError
-from windlass.jobs import announcing, cancelling, execution, lifecycle, queues
-from windlass.jobs.outcomes import Executor
+from windlass.jobs import cancelling, lifecycle
+from windlass.jobs.resolving import resolve
 from windlass.jobs.results import JobResult
-from windlass.models import EndedJob, Job, Node, State
+from windlass.models import EndedJob, Job, State
 from windlass.models.jobs import parse_id
+from windlass.queue_info import QueueInfo
+from windlass.task import as_moment
 from windlass.tasks_api import DEFAULT_TASK_BACKEND_ALIAS as DEFAULT
-from windlass.tasks_api import task_backends
+from windlass.twins import twin
 
-# A script beats no heart, so its node is trusted with its jobs for this long.
-SCRIPT_LEASE = timedelta(hours=1)
+__all__ = [
+    "ClaimedJob",
+    "QueueInfo",
+    "acancel_job",
+    "aclaim_ready_jobs",
+    "adiscard_blocked_jobs",
+    "adiscard_failed_job",
+    "adiscard_failed_jobs",
+    "adiscard_ready_jobs",
+    "adiscard_scheduled_jobs",
+    "aenqueue_copy",
+    "aexecute_claimed_job",
+    "aretry_failed_job",
+    "aretry_failed_jobs",
+    "arun_now",
+    "aschedule_failed_job_retry",
+    "cancel_job",
+    "claim_ready_jobs",
+    "discard_blocked_jobs",
+    "discard_failed_job",
+    "discard_failed_jobs",
+    "discard_ready_jobs",
+    "discard_scheduled_jobs",
+    "enqueue_copy",
+    "enqueue_on_commit",
+    "execute_claimed_job",
+    "retry_failed_job",
+    "retry_failed_jobs",
+    "run_now",
+    "schedule_failed_job_retry",
+]
 
 
 def enqueue_on_commit(task: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -65,6 +110,27 @@ def retry_failed_job(id: object, *, backend_alias: str = DEFAULT) -> None:
     """
     job = _job(id, backend_alias)
     if not lifecycle.retry(_dialect(backend_alias), [str(job.pk)]):
+        raise StaleJob(
+            f"Job {job.pk} is {_state(job)}, and only a failed, cancelled or discarded "
+            "job can be retried."
+        )
+
+
+def schedule_failed_job_retry(
+    id: object, *, retry_at: datetime | timedelta, backend_alias: str = DEFAULT
+) -> None:
+    """
+    Let a job live again as ``retry_failed_job`` does, but from a moment on.
+
+    Until then it is scheduled. ``retry_at`` is an aware datetime (a naive one where
+    USE_TZ is off) or a timedelta from now, else ValueError. Other errors as
+    ``retry_failed_job``.
+    """
+    job = _job(id, backend_alias)
+    at = as_moment(retry_at)
+    if not isinstance(at, datetime) or is_naive(at) == settings.USE_TZ:
+        raise ValueError(f"retry_at must be an aware datetime, not {retry_at!r}.")
+    if not lifecycle.retry(_dialect(backend_alias), [str(job.pk)], at=at):
         raise StaleJob(
             f"Job {job.pk} is {_state(job)}, and only a failed, cancelled or discarded "
             "job can be retried."
@@ -111,98 +177,47 @@ def cancel_job(id: object, reason: str = "", *, backend_alias: str = DEFAULT) ->
     )
 
 
-async def acancel_job(
-    id: object, reason: str = "", *, backend_alias: str = DEFAULT
-) -> bool:
-    """See ``cancel_job``."""
-    return await sync_to_async(cancel_job)(id, reason, backend_alias=backend_alias)
+# Waiting jobs, and copies
 
 
-# Jobs run by hand
-
-
-class ClaimedJob(NamedTuple):
-    """A job that this script holds, for ``execute_claimed_job``."""
-
-    job: Claimed
-    hold: _Hold
-
-    @property
-    def id(self) -> str:
-        """The job's id."""
-        return self.job.id
-
-    @property
-    def task_path(self) -> str:
-        """The dotted path of the job's task."""
-        return self.job.task_path
-
-
-@dataclass(frozen=True, slots=True)
-class _Hold:
-    """The node that claimed some jobs together, until it has ended them all."""
-
-    node: int
-    backend_alias: str
-    unfinished: set[str] = field(default_factory=set)
-
-
-def claim_ready_jobs(
-    limit: int = 1, queues: str | Sequence[str] = "*", *, backend_alias: str = DEFAULT
-) -> list[ClaimedJob]:
+def run_now(id: object, *, backend_alias: str = DEFAULT) -> None:
     """
-    Claim up to ``limit`` ready jobs for the calling script or test, to run by hand.
+    Make a scheduled job ready now; one that is ready already stays so.
 
-    ``queues`` is a selector or several in the order they are to be served: a name, a
-    prefix that ends in ``*``, or ``*``. No worker gets these jobs, and each claim has
-    spent an attempt. They are the caller's for an hour; what has not been executed
-    then counts as lost and is recovered, like any dead node's work.
+    Raises Job.DoesNotExist for an unknown id, StaleJob if the job is in another state.
     """
-    dialect = _dialect(backend_alias)
-    selectors = [queues] if isinstance(queues, str) else list(queues)
-    lanes = _lanes(dialect, selectors, backend_alias)
-    hold = _Hold(secrets.randbits(62) + 1, backend_alias)
-    with transaction.atomic(using=dialect.database):
-        # The node first: a job held by a node that nobody knows would be rescued.
-        node = _register(dialect, hold)
-        jobs = lifecycle.claim(dialect, hold.node, backend_alias, lanes, limit)
-        if not jobs:
-            node.delete()
-    hold.unfinished.update(job.id for job in jobs)
-    return [ClaimedJob(job, hold) for job in jobs]
+    job = _job(id, backend_alias)
+    moved = lifecycle.hasten(_dialect(backend_alias), [str(job.pk)])
+    if not moved and _state(job) != State.READY:
+        raise StaleJob(
+            f"Job {job.pk} is {_state(job)}, and only a scheduled job can be run now."
+        )
 
 
-def execute_claimed_job(claimed: ClaimedJob) -> JobResult:
+def enqueue_copy(id: object, *, backend_alias: str = DEFAULT) -> JobResult:
     """
-    Run one claimed job in the calling thread, record its end, and return its result.
+    Enqueue the same call once more, as a new job that is ready now.
 
-    An error of the task is the job's, not the caller's: look at the result. Signals
-    are sent as by a worker. Raises StaleJob, with nothing written, if the job was
-    executed before or was taken over by someone else.
+    Task, arguments, queue, priority and metadata are those of the job, whatever became
+    of it. Raises Job.DoesNotExist for an unknown id, and EnqueueError if there is no
+    such task any more.
     """
-    job, hold = claimed
-    options = conf.options(hold.backend_alias)
-    executor = Executor(
-        node=hold.node,
-        database=options.database_alias,
-        backend=type(task_backends[hold.backend_alias]),
-        backoff=options.backoff,
+    job = _job(id, backend_alias)
+    task: Any = resolve(job.task_path).using(
+        priority=job.priority, queue_name=job.queue_name, backend=backend_alias
     )
-    if job.id not in hold.unfinished:
-        raise StaleJob(f"Job {job.id}: claim {job.claim} has been executed before.")
-    outcome = execution.run(job, executor)
-    hold.unfinished.discard(job.id)
-    dialect = _dialect(hold.backend_alias)
-    try:
-        if not outcome.recorded:
-            lifecycle.record_one(dialect, hold.node, outcome.move)
-    except StaleJob:
-        _sign_off(dialect, hold)
-        raise
-    _sign_off(dialect, hold)
-    announcing.announce(outcome, executor)
-    assert outcome.result is not None, "an Executor shows results by default"
-    return outcome.result
+    if job.metadata is not None:
+        task = task.using(metadata=job.metadata)
+    result: JobResult = task.enqueue(*job.args, **job.kwargs)
+    return result
+
+
+acancel_job = twin(cancel_job)
+adiscard_failed_job = twin(discard_failed_job)
+aenqueue_copy = twin(enqueue_copy)
+aretry_failed_job = twin(retry_failed_job)
+arun_now = twin(run_now)
+aschedule_failed_job_retry = twin(schedule_failed_job_retry)
 
 
 def _dialect(backend_alias: str) -> Dialect:
@@ -222,28 +237,3 @@ def _state(job: Job) -> str:
     # As it is now: the caller may have lost a race since the job was looked up.
     fresh = Job.objects.using(job._state.db).filter(pk=job.pk).first()
     return fresh.state if fresh else "gone"
-
-
-def _lanes(dialect: Dialect, selectors: list[str], backend_alias: str) -> list[Lane]:
-    found = dialect.lanes(backend_alias)
-    return [Lane(*lane) for lane in queues.in_order(selectors, found)]
-
-
-def _sign_off(dialect: Dialect, hold: _Hold) -> None:
-    if not hold.unfinished:
-        Node.objects.using(dialect.database).filter(pk=hold.node).delete()
-
-
-def _register(dialect: Dialect, hold: _Hold) -> Node:
-    now = dialect.now()
-    return Node.objects.using(dialect.database).create(
-        id=hold.node,
-        kind=Node.Kind.WORKER,
-        backend_alias=hold.backend_alias,
-        name="script",
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        started_at=now,
-        heartbeat_at=now + SCRIPT_LEASE,
-        version=windlass.__version__,
-    )

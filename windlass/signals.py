@@ -27,7 +27,7 @@ job_retried = Signal()
 job_snoozed = Signal()
 # The node that ran a job is gone; ``task_result`` tells what became of the job.
 job_rescued = Signal()
-# A job was thrown away: it came too late to start.
+# A job was thrown away: by someone, or because it came too late to start.
 job_discarded = Signal()
 # A job was cancelled, by someone or by its own task.
 job_cancelled = Signal()

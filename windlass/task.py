@@ -62,7 +62,7 @@ class Task(tasks_api.Task):
                 one = (classes,) if isinstance(classes, type) else tuple(classes)
                 object.__setattr__(self, name, one)
         if self.run_after is not None:
-            object.__setattr__(self, "run_after", _moment(self.run_after))
+            object.__setattr__(self, "run_after", as_moment(self.run_after))
         # By name: zero-argument super() does not work in a slotted dataclass.
         tasks_api.Task.__post_init__(self)
 
@@ -111,7 +111,8 @@ def _reconstruct(cls: type[Task], kwargs: dict[str, Any]) -> Task:
     return cls(**{**kwargs, "func": found.func})
 
 
-def _moment(run_after: Any) -> Any:
+def as_moment(run_after: Any) -> Any:
+    """Make a delay or an aware time a moment; give back what is neither as it is."""
     try:
         if isinstance(run_after, timedelta):
             return timezone.now() + run_after

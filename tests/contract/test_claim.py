@@ -24,6 +24,7 @@ from tests.contract.rows import (
 )
 from tests.waiting import eventually
 from windlass.db import Lane, rare
+from windlass.jobs import pauses
 from windlass.models import LiveJob
 
 
@@ -51,6 +52,19 @@ def test_queues_differ_by_case_space_accent_and_emoji(dialect):
     assert sorted(queue for queue, _nice in dialect.lanes("default")) == sorted(names)
     for name in names:
         assert places(take(dialect, 10, Lane(name, 0))) == [name]
+
+
+def test_a_claim_leaves_a_paused_queue_alone(dialect):
+    dialect.insert_many([new(1, queue="mail"), new(2, queue="Mail"), new(3, queue="b")])
+    dialect.insert(new(4, queue="mail", backend="other"))
+    pauses.pause(dialect, "default", "mail", "")
+    lanes = [Lane(name, 0) for name in ("mail", "Mail", "b")]
+
+    assert places(take(dialect, 10, *lanes)) == [2, 3]
+    assert places(dialect.claim(NODE, "other", lanes, 10)) == [4]
+
+    pauses.resume(dialect, "default", "mail")
+    assert places(take(dialect, 10, *lanes)) == [1]
 
 
 def test_a_claim_gives_back_the_whole_job(dialect):

@@ -99,6 +99,7 @@ SAID_BY_PEOPLE = {
         lambda model: model.wait("blocked"),
     ),
     "unblock": (lifecycle.unblock, ("blocked",), lambda model: model.wait("ready")),
+    "hasten": (lifecycle.hasten, ("scheduled",), lambda model: model.wait("ready")),
     "cancel": (
         lifecycle.cancel,
         WAITING,

@@ -1,6 +1,7 @@
-"""Windlass in Django's admin: every job and every node, to read and to search."""
+"""Windlass in Django's admin: jobs, nodes and queues, to read and to search."""
 
 from windlass.admin.jobs import JobAdmin
 from windlass.admin.nodes import NodeAdmin
+from windlass.admin.queues import QueueAdmin
 
-__all__ = ["JobAdmin", "NodeAdmin"]
+__all__ = ["JobAdmin", "NodeAdmin", "QueueAdmin"]

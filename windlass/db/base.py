@@ -19,7 +19,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F
+from django.db.models import Exists, F
 from django.utils import timezone
 
 from windlass.db.records import (
@@ -32,6 +32,7 @@ from windlass.db.records import (
     Returned,
 )
 from windlass.models.jobs import EndedJob, LiveJob
+from windlass.models.queues import Queue
 
 STEP = timedelta(microseconds=1)
 JSON_COLUMNS = ("args", "kwargs", "history", "metadata", "policy")
@@ -126,7 +127,11 @@ class Dialect:
         with transaction.atomic(using=self.database):
             now = self.now()
             for lane in lanes:
+                paused = Queue.objects.using(self.database).paused()
                 rows = LiveJob.objects.using(self.database).filter(
+                    ~Exists(
+                        paused.filter(backend_alias=backend_alias, name=lane.queue_name)
+                    ),
                     backend_alias=backend_alias,
                     queue_name=lane.queue_name,
                     nice=lane.nice,

@@ -43,6 +43,8 @@ LOCK = f"""
      FORCE INDEX (windlass_live_claim)
      WHERE backend_alias = %s AND queue_name = %s AND nice = %s
        AND available_at <= {{now}} AND node IS NULL
+       AND NOT EXISTS (SELECT 1 FROM windlass_queue queue
+         WHERE queue.backend_alias = %s AND name = %s AND paused_at IS NOT NULL)
      ORDER BY available_at LIMIT %s FOR UPDATE SKIP LOCKED
 """
 # A small table's plan would be to read all of it, locking what others work on.
@@ -137,10 +139,9 @@ class MySQL(Dialect):
         rows: list[Sequence[Any]] = []
         with self._writing() as cursor:
             for lane in lanes:
-                where = (backend_alias, lane.queue_name, lane.nice)
-                cursor.execute(
-                    LOCK.format(now=self._now_sql), (*where, limit - len(rows))
-                )
+                queue = (backend_alias, lane.queue_name)
+                values = (*queue, lane.nice, *queue, limit - len(rows))
+                cursor.execute(LOCK.format(now=self._now_sql), values)
                 rows += cursor.fetchall()
                 if len(rows) >= limit:
                     break

@@ -169,7 +169,8 @@ class PostgreSQL(Dialect):
         # As text, because the driver takes no list of times and words.
         floors = [str(lane.floor or "-infinity") for lane in lanes]
         rows = self._all(
-            CLAIM, (queues, nices, floors, backend_alias, limit, limit, node)
+            CLAIM,
+            (queues, nices, floors, backend_alias, backend_alias, limit, limit, node),
         )
         jobs = list(map(Claimed._make, rows))
         if len(lanes) > 1:

@@ -61,7 +61,9 @@ LANES = """
 CLAIM = f"""
     WITH lane AS (
       SELECT * FROM unnest(%s::text[], %s::smallint[], %s::timestamptz[])
-                    l (queue_name, nice, floor)),
+                    l (queue_name, nice, floor)
+       WHERE NOT EXISTS (SELECT FROM windlass_queue WHERE backend_alias = %s
+         AND name = l.queue_name AND paused_at IS NOT NULL)),
     pick AS MATERIALIZED (
       SELECT row FROM lane CROSS JOIN LATERAL (
         SELECT ctid AS row FROM windlass_live

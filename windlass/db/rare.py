@@ -82,10 +82,26 @@ def unhold(db: Dialect, ids: Sequence[str]) -> set[str]:
     return _ids(rows)
 
 
-def revive(db: Dialect, ids: Sequence[str], *, states: Sequence[str]) -> set[str]:
-    """Move ended jobs back to ready with a fresh budget and their history."""
+def hasten(db: Dialect, ids: Sequence[str]) -> set[str]:
+    """Make jobs that wait for a time ready."""
     with transaction.atomic(using=db.database):
         now = db.now()
+        waiting = [row for row in _waiting(db, ids) if not row.hold]
+        rows = [row for row in waiting if row.available_at > now]
+        _set(db, rows, available_at=now)
+    return _ids(rows)
+
+
+def revive(
+    db: Dialect,
+    ids: Sequence[str],
+    *,
+    states: Sequence[str],
+    at: datetime | None = None,
+) -> set[str]:
+    """Move ended jobs back to waiting with a fresh budget and their history."""
+    with transaction.atomic(using=db.database):
+        now = max(db.now(), at) if at else db.now()
         ended = EndedJob.objects.using(db.database)
         rows = list(ended.select_for_update().filter(id__in=ids, state__in=states))
         _live(db).bulk_create([_revived(row, now) for row in rows])

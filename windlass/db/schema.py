@@ -59,14 +59,25 @@ EXACT_NAMES = """
       MODIFY task_path varchar(500) CHARACTER SET utf8mb4 COLLATE {collation}
         NOT NULL
 """
+EXACT_QUEUES = """
+    ALTER TABLE windlass_queue
+      MODIFY backend_alias varchar(64) CHARACTER SET utf8mb4 COLLATE {collation}
+        NOT NULL,
+      MODIFY name varchar(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL
+"""
+
+
+def name_queues_exactly(schema_editor: Any) -> None:
+    """Let names of queues be equal when they are the same characters."""
+    if schema_editor.connection.vendor == "mysql":
+        schema_editor.execute(EXACT_QUEUES.format(collation=_exact(schema_editor)))
 
 
 def create(schema_editor: Any) -> None:
     """Create the view, the extra index and the storage parameters."""
     vendor = schema_editor.connection.vendor
     if vendor == "mysql":
-        is_mariadb = schema_editor.connection.mysql_is_mariadb
-        collation = "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
+        collation = _exact(schema_editor)
         for table in ("windlass_live", "windlass_ended"):
             schema_editor.execute(EXACT_NAMES.format(table=table, collation=collation))
     schema_editor.execute(_job_view(vendor), params=None)
@@ -109,6 +120,11 @@ def _job_view(vendor: str) -> str:
            {shared}, finished_at, return_value, {rest}
       FROM windlass_ended
     """
+
+
+def _exact(schema_editor: Any) -> str:
+    is_mariadb = schema_editor.connection.mysql_is_mariadb
+    return "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
 
 
 def _local_time_in_mysql() -> str:

@@ -58,6 +58,8 @@ PICK = f"""
         FROM windlass_live INDEXED BY windlass_live_claim
        WHERE backend_alias = ? AND queue_name = ? AND nice = ?
          AND available_at <= ? AND node IS NULL
+         AND NOT EXISTS (SELECT 1 FROM windlass_queue queue
+           WHERE queue.backend_alias = ? AND name = ? AND paused_at IS NOT NULL)
        ORDER BY available_at LIMIT ?)
 """
 HOLD = """
@@ -144,8 +146,8 @@ class SQLite(Dialect):
         with self._writing() as raw:
             raw.execute(LOCK)
             for lane in lanes:
-                where = (backend_alias, lane.queue_name, lane.nice, now)
-                values = (*where, limit - len(taken))
+                queue = (backend_alias, lane.queue_name)
+                values = (*queue, lane.nice, now, *queue, limit - len(taken))
                 (text,) = raw.execute(PICK, values).fetchone()
                 rows = json.loads(text)
                 if rows:

@@ -8,12 +8,15 @@ receivers go on.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from django.dispatch import Signal
 
-from windlass.jobs.results import JobResult
+from windlass.db import Dialect
+from windlass.jobs.results import JobResult, of_job
 from windlass.jobs.retries import Snooze
+from windlass.models import Job
 from windlass.signals import (
     heard,
     job_cancelled,
@@ -21,7 +24,7 @@ from windlass.signals import (
     job_retried,
     job_snoozed,
 )
-from windlass.tasks_api import TaskResultStatus, task_finished
+from windlass.tasks_api import TaskResultStatus, task_backends, task_finished
 
 if TYPE_CHECKING:
     from windlass.jobs.outcomes import Executor, Outcome
@@ -44,6 +47,15 @@ def announce(outcome: Outcome, executor: Executor) -> None:
         tell(signal, result, executor)
     else:
         _announce_failure(result, error, executor)
+
+
+def discarded(db: Dialect, backend_alias: str, ids: Iterable[str]) -> None:
+    """Tell the receivers of ``job_discarded`` about jobs that someone threw away."""
+    if not job_discarded.receivers:
+        return
+    sender = type(task_backends[backend_alias])
+    for job in Job.objects.using(db.database).filter(pk__in=ids):
+        job_discarded.send_robust(sender=sender, task_result=of_job(job))
 
 
 def _announce_failure(

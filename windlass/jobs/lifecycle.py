@@ -55,9 +55,10 @@ TRANSITIONS = (
         "block", (State.READY, State.SCHEDULED), (State.BLOCKED,), "limits, workflows"
     ),
     Transition("unblock", (State.BLOCKED,), (State.READY,), "limits, workflows"),
+    Transition("hasten", (State.SCHEDULED,), (State.READY,), "user"),
     Transition("cancel", LIVE, (State.CANCELLED,), "user, workflow, task"),
     Transition("discard", (*WAITING, State.FAILED), (State.DISCARDED,), "user, limits"),
-    Transition("retry", REVIVABLE, (State.READY,), "user"),
+    Transition("retry", REVIVABLE, (State.READY, State.SCHEDULED), "user"),
     Transition("prune", ENDS, (), "janitor"),
 )
 
@@ -194,8 +195,6 @@ def record_one(db: Dialect, node: int, move: Move) -> None:
 
 
 # Recovery
-
-
 def rescue(
     db: Dialect, node: int, jobs: Iterable[Claimed], decide: Callable[[Claimed], Move]
 ) -> dict[str, Move]:
@@ -226,9 +225,8 @@ def crash(
     if crashes >= crash_limit:
         reason = Reason.CRASHED
         explanation = (
-            f"\nThe process that ran this job was gone {crashes} times, which is as "
-            f"often as crash_limit allows, so the job is not tried again by itself. "
-            "Find out what ends its process before you retry it.\n"
+            f"\nThe process that ran this job was gone {crashes} times, as often as "
+            "crash_limit allows. Find out what ends it before you retry the job.\n"
         )
         entry = {**entry, "traceback": entry.get("traceback", "") + explanation}
     return _end(attempt, State.FAILED, reason, entry)._replace(crashed=1)
@@ -255,10 +253,15 @@ def unblock(db: Dialect, ids: Sequence[str]) -> set[str]:
     return rare.unhold(db, ids)
 
 
+def hasten(db: Dialect, ids: Sequence[str]) -> set[str]:
+    """Make scheduled jobs ready before their time."""
+    return rare.hasten(db, ids)
+
+
 def cancel(db: Dialect, ids: Sequence[str], *, why: str = "") -> set[str]:
     """Cancel jobs that no node holds, and forget that it was asked for."""
-    cancelled, reason = State.CANCELLED, Reason.CANCELLED
-    moved = rare.end_waiting(db, ids, state=cancelled, reason=reason, why=why)
+    ends = {"state": State.CANCELLED, "reason": Reason.CANCELLED}
+    moved = rare.end_waiting(db, ids, **ends, why=why)
     if moved:
         rare.forget_cancels(db, list(moved))
     return moved
@@ -270,9 +273,9 @@ def discard(db: Dialect, ids: Sequence[str], *, reason: str = "") -> set[str]:
     return waiting | rare.discard_failed(db, [id for id in ids if id not in waiting])
 
 
-def retry(db: Dialect, ids: Sequence[str]) -> set[str]:
+def retry(db: Dialect, ids: Sequence[str], *, at: datetime | None = None) -> set[str]:
     """Let jobs that did not succeed live again: fresh budget, history kept."""
-    revived = rare.revive(db, ids, states=REVIVABLE)
+    revived = rare.revive(db, ids, states=REVIVABLE, at=at)
     if revived:
         # Who asked for a cancel meant the life before.
         rare.forget_cancels(db, list(revived))

@@ -3,5 +3,15 @@
 from windlass.models.cancels import CancelRequest
 from windlass.models.jobs import EndedJob, Job, LiveJob, Reason, State
 from windlass.models.nodes import Node
+from windlass.models.queues import Queue
 
-__all__ = ["CancelRequest", "EndedJob", "Job", "LiveJob", "Node", "Reason", "State"]
+__all__ = [
+    "CancelRequest",
+    "EndedJob",
+    "Job",
+    "LiveJob",
+    "Node",
+    "Queue",
+    "Reason",
+    "State",
+]
