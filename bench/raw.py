@@ -34,8 +34,8 @@ CLAIMED = """
 """
 KEPT = """
     id, enqueued_at, node, claim, max_attempts, backend_alias, queue_name, task_path,
-    args, kwargs, metadata, progress, policy, available_at, nice, attempts, crashes,
-    history
+    args, kwargs, metadata, progress, unique_key, policy, available_at, nice, attempts,
+    crashes, history
 """
 CLAIM = f"""
     UPDATE windlass_live SET node = 1, started_at = {{now}}, attempts = attempts + 1,

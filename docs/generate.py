@@ -52,7 +52,7 @@ MEANING = {
 }
 # How the page draws the way of a job; the test checks that each arrow is in the table.
 DIAGRAM = """\
-          enqueue
+          enqueue                 refuse --> discarded
              |
    +---------+----------+
    v                    v       block

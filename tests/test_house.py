@@ -50,7 +50,7 @@ SLEEPERS = {"waiting.py", "kill_cycles.py", "storm.py", "work.py"}
 MOVES = {"insert", "insert_many", "claim", "finish", "put_back"}
 RARE_MOVES = {
     *("end_waiting", "discard_failed", "hold", "unhold", "hasten", "revive"),
-    "prune",
+    *("prune", "insert_unique", "refuse"),
 }
 TABLES = {"LiveJob", "EndedJob"}
 WRITES = {

@@ -68,6 +68,7 @@ def test_the_table_names_each_verb_once_and_only_known_states():
     assert list(VERBS) == [
         *(
             "enqueue",
+            "refuse",
             "claim",
             "complete",
             "fail",

@@ -118,6 +118,7 @@ def test_the_migrations_can_be_undone_and_done_again(committed):
             "windlass_live",
             "windlass_ended",
             "windlass_node",
+            "windlass_queue",
             "windlass_job",
             "windlass_cancel",
         )
@@ -198,7 +199,9 @@ def test_no_index_names_a_column_that_a_claim_changes():
         }
 
     assert not indexed & {"node", "started_at", "attempts", "claim"}
-    assert indexed == {"id", "backend_alias", "queue_name", "nice", "available_at"}
+    assert indexed == {
+        *("id", "backend_alias", "queue_name", "nice", "available_at", "unique_key")
+    }
 
 
 @postgresql

@@ -5,9 +5,19 @@ Importing this package imports no model and needs no configured settings, so
 ``from windlass import task`` works at the top of any module.
 """
 
+from windlass.jobs.keys import unique
 from windlass.jobs.retries import Cancel, Retry, Snooze, exponential
 from windlass.task import Task, task
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["Cancel", "Retry", "Snooze", "Task", "__version__", "exponential", "task"]
+__all__ = [
+    "Cancel",
+    "Retry",
+    "Snooze",
+    "Task",
+    "__version__",
+    "exponential",
+    "task",
+    "unique",
+]

@@ -24,12 +24,13 @@ from django.db import transaction
 from windlass import conf, db, tasks_api
 from windlass.db import NewJob
 from windlass.exceptions import RefusedTask
-from windlass.jobs import lifecycle, results
+from windlass.jobs import announcing, lifecycle, results, unique
 from windlass.jobs.arguments import dump_call, dump_value
 from windlass.jobs.ids import uuid7, uuid7s
+from windlass.jobs.keys import UNIQUE
 from windlass.jobs.policies import check_policy, stored
 from windlass.jobs.results import JobResult
-from windlass.models.jobs import Job, parse_id
+from windlass.models.jobs import Job, State, parse_id
 from windlass.signals import heard
 from windlass.task import Task, check_call
 from windlass.tasks_api import (
@@ -102,6 +103,10 @@ class WindlassBackend(BaseTaskBackend):
         Raises EnqueueError (also a TypeError or InvalidTask) with nothing stored.
         """
         job = self._new_job(uuid7(), self._checked_call(task), args, kwargs)
+        rule = getattr(task.func, UNIQUE, None)
+        key = rule and rule.key_of(task, args, kwargs)
+        if rule and key:
+            return self._enqueue_unique(job, key, rule.on_conflict)
         (enqueued_at,) = self._store([job])
         result = results.of_new(task, job, args, kwargs, enqueued_at)
         if heard(task_enqueued):
@@ -119,6 +124,10 @@ class WindlassBackend(BaseTaskBackend):
         parts = {key: self._checked_call(task) for key, task in tasks.items()}
         if not calls:
             return []
+        if any(hasattr(task.func, UNIQUE) for task in tasks.values()):
+            # Each depends on those before it, in this very call too.
+            with transaction.atomic(using=self.database):
+                return [self.enqueue(*call) for call in calls]
         with _uncollected():
             ids = uuid7s(len(calls))
             jobs = [
@@ -134,6 +143,20 @@ class WindlassBackend(BaseTaskBackend):
             for result in found:
                 task_enqueued.send_robust(sender=type(self), task_result=result)
         return found
+
+    def _enqueue_unique(self, job: NewJob, key: str, on_conflict: str) -> JobResult:
+        own = self.configuration
+        dialect = db.dialect(own.database_alias)
+        notify = own.wakeup != "poll"
+        with transaction.atomic(using=own.database_alias):
+            id = unique.enqueue(dialect, job, key, on_conflict, notify=notify)
+            result = self.get_result(id)
+        if id == job.id and result.state == State.DISCARDED:
+            tell = partial(announcing.discarded, dialect, self.alias, [id])
+            transaction.on_commit(tell, using=own.database_alias)
+        elif id == job.id and heard(task_enqueued):
+            task_enqueued.send_robust(sender=type(self), task_result=result)
+        return result
 
     async def aenqueue_all(self, calls: Iterable[Call]) -> list[JobResult]:
         """See ``enqueue_all``."""

@@ -28,6 +28,10 @@ class RefusedTask(EnqueueError, InvalidTask):
     """The task cannot be run by this backend as it was enqueued."""
 
 
+class DuplicateJob(EnqueueError):
+    """Another job that has not ended holds the unique key."""
+
+
 class ConfigurationError(WindlassError, ImproperlyConfigured):
     """A setting has a value that Windlass cannot work with."""
 

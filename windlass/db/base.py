@@ -78,12 +78,16 @@ class Dialect:
         now = self.now()
         times = [now + STEP * place for place in range(len(jobs))]
         LiveJob.objects.using(self.database).bulk_create(
-            [self._live(job, time) for job, time in zip(jobs, times, strict=True)],
+            [self.live(job, time) for job, time in zip(jobs, times, strict=True)],
             batch_size=1000,
         )
         return times
 
-    def _live(self, job: NewJob, now: datetime) -> LiveJob:
+    def notify(self, jobs: Sequence[NewJob]) -> None:
+        """Wake who waits for jobs like these, where there are notifications."""
+
+    def live(self, job: NewJob, now: datetime) -> LiveJob:
+        """The row of a new job."""
         return LiveJob(
             id=uuid.UUID(job.id),
             backend_alias=job.backend_alias,

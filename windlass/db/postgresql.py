@@ -116,8 +116,8 @@ class PostgreSQL(Dialect):
                 cursor.execute(INSERT_MANY, [json.dumps(rows, default=str)])
                 now = cursor.fetchone()[0]
                 times = [now + STEP * place for place in range(1, len(jobs) + 1)]
-            if notify:
-                self._notify_all(cursor, jobs)
+        if notify:
+            self.notify(jobs)
         return times
 
     def _copy(self, cursor: Any, jobs: Sequence[NewJob]) -> list[datetime]:
@@ -145,13 +145,13 @@ class PostgreSQL(Dialect):
         times[key] = now
         return channel(job.backend_alias)
 
-    def _notify_all(self, cursor: Any, jobs: Sequence[NewJob]) -> None:
-        for job in {
-            job.backend_alias + "\0" + job.queue_name: job for job in jobs
-        }.values():
+    def notify(self, jobs: Sequence[NewJob]) -> None:
+        """Wake who waits for jobs like these, at the caller's commit."""
+        queues = {f"{job.backend_alias}\0{job.queue_name}": job for job in jobs}
+        for job in queues.values():
             name = self._channel_to_notify(job)
             if name:
-                cursor.execute("SELECT pg_notify(%s, %s)", (name, job.queue_name))
+                self._all("SELECT pg_notify(%s, %s)", (name, job.queue_name))
 
     # Claim
 

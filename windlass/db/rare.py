@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import Count
 
 from windlass.db.base import Dialect, delete_live
-from windlass.db.records import KEPT_COLUMNS, Claimed
+from windlass.db.records import KEPT_COLUMNS, Claimed, NewJob
 from windlass.models.cancels import CancelRequest
 from windlass.models.jobs import (
     EndedJob,
@@ -30,6 +30,34 @@ from windlass.models.jobs import (
 
 def _live(db: Dialect) -> LiveJobQuerySet:
     return LiveJob.objects.using(db.database)
+
+
+def insert_unique(
+    db: Dialect, job: NewJob, key: str, *, notify: bool = True
+) -> str | None:
+    """Store a job unless another one holds its key; give back the id of the holder."""
+    row = db.live(job, db.now())
+    row.unique_key = key
+    _live(db).bulk_create([row], ignore_conflicts=True)
+    held = _live(db).filter(backend_alias=job.backend_alias, unique_key=key)
+    holder = held.values_list("id", flat=True).first()
+    if notify and holder == row.id:
+        db.notify([job])
+    return None if holder is None else str(holder)
+
+
+def refuse(db: Dialect, job: NewJob, key: str, *, reason: str) -> None:
+    """Store a job as discarded: it was refused when it came."""
+    row, now = db.live(job, db.now()), db.now()
+    kept = {name: getattr(row, name) for name in KEPT_COLUMNS}
+    EndedJob.objects.using(db.database).create(
+        **{**kept, "unique_key": key},
+        attempts=0,
+        crashes=0,
+        state=State.DISCARDED,
+        reason=reason,
+        finished_at=now,
+    )
 
 
 def end_waiting(
@@ -104,8 +132,14 @@ def revive(
         now = max(db.now(), at) if at else db.now()
         ended = EndedJob.objects.using(db.database)
         rows = list(ended.select_for_update().filter(id__in=ids, state__in=states))
-        _live(db).bulk_create([_revived(row, now) for row in rows])
-        ended.filter(id__in=[row.id for row in rows])._raw_delete(db.database)
+        # One whose unique key another job holds by now stays where it is.
+        _live(db).bulk_create(
+            [_revived(row, now) for row in rows], ignore_conflicts=True
+        )
+        lives = _live(db).filter(id__in=[row.id for row in rows])
+        alive = set(lives.values_list("id", flat=True))
+        rows = [row for row in rows if row.id in alive]
+        ended.filter(id__in=alive)._raw_delete(db.database)
     return _ids(rows)
 
 

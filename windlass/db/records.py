@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import datetime
+from functools import cache
 from typing import NamedTuple
 
 # What a notification says when it is about cancels and not the name of a queue.
@@ -103,12 +104,14 @@ KEPT_COLUMNS = (
     "kwargs",
     "metadata",
     "progress",
+    "unique_key",
     "policy",
     "available_at",
     "nice",
 )
 
 
+@cache
 def channel(backend_alias: str) -> str:
     """The notification channel of a backend alias."""
     # PostgreSQL cuts names at 63 bytes, and a channel's name stands in quotes.

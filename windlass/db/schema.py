@@ -57,7 +57,13 @@ EXACT_NAMES = """
       MODIFY queue_name varchar(255) CHARACTER SET utf8mb4 COLLATE {collation}
         NOT NULL,
       MODIFY task_path varchar(500) CHARACTER SET utf8mb4 COLLATE {collation}
-        NOT NULL
+        NOT NULL,
+      MODIFY unique_key varchar(255) CHARACTER SET utf8mb4 COLLATE {collation}
+"""
+# No constraint of the model, because only some databases have one for some rows.
+UNIQUE = """
+    CREATE UNIQUE INDEX windlass_live_unique
+     ON windlass_live (backend_alias, unique_key)
 """
 EXACT_QUEUES = """
     ALTER TABLE windlass_queue
@@ -80,6 +86,9 @@ def create(schema_editor: Any) -> None:
         collation = _exact(schema_editor)
         for table in ("windlass_live", "windlass_ended"):
             schema_editor.execute(EXACT_NAMES.format(table=table, collation=collation))
+    # Where an index may be of some rows only, jobs without a key do not pay for it.
+    partial = "" if vendor == "mysql" else " WHERE unique_key IS NOT NULL"
+    schema_editor.execute(UNIQUE + partial)
     schema_editor.execute(_job_view(vendor), params=None)
     if vendor == "mysql":
         schema_editor.execute(TROUBLED_WITHOUT_CONDITION)
@@ -109,7 +118,8 @@ def _job_view(vendor: str) -> str:
         "backend_alias, queue_name, -nice AS priority, args, kwargs,"
         " available_at AS run_after, enqueued_at, started_at"
     )
-    rest = "attempts, max_attempts, crashes, node, metadata, progress, policy, history"
+    rest = "attempts, max_attempts, crashes, node, metadata, progress, policy, history,"
+    rest += " unique_key"
     return f"""
     CREATE VIEW windlass_job AS
     SELECT id, task_path, {text.format(state)} AS state, {text.format("''")} AS reason,

@@ -39,6 +39,7 @@ REVIVABLE = (State.FAILED, State.CANCELLED, State.DISCARDED)
 
 TRANSITIONS = (
     Transition("enqueue", (), WAITING, "backend, api, schedules, workflows"),
+    Transition("refuse", (), (State.DISCARDED,), "limits"),
     Transition("claim", (State.READY,), (State.RUNNING,), "worker"),
     Transition("complete", (State.RUNNING,), (State.SUCCEEDED,), "flusher"),
     Transition("fail", (State.RUNNING,), (State.SCHEDULED, State.FAILED), "flusher"),
@@ -64,6 +65,7 @@ TRANSITIONS = (
 
 # How many processes a job may take with it, unless the options say otherwise.
 CRASH_LIMIT = 3
+TOO_MANY = "\nIts process was gone {} times (crash_limit). Find out why before a retry.\n"
 
 Move = Ended | Returned
 
@@ -89,6 +91,16 @@ def enqueue(
     return db.insert_many(jobs, notify=notify)
 
 
+def enqueue_unique(db: Dialect, job: NewJob, key: str, *, notify: bool) -> str | None:
+    """Store a job unless another one holds its key; give back the holder's id."""
+    return rare.insert_unique(db, job, key, notify=notify)
+
+
+def refuse(db: Dialect, job: NewJob, key: str, *, reason: str) -> None:
+    """Store a job that a limit or a unique key does not let in, as discarded."""
+    rare.refuse(db, job, key, reason=reason)
+
+
 def claim(
     db: Dialect, node: int, backend_alias: str, lanes: Sequence[Lane], limit: int
 ) -> list[Claimed]:
@@ -102,16 +114,8 @@ def claim(
 def complete(attempt: Attempt, return_value: str | None) -> Ended:
     """End a job that did what it should."""
     job = attempt.job
-    return Ended(
-        job.id,
-        job.claim,
-        "succeeded",
-        "",
-        attempt.started,
-        attempt.ended,
-        return_value,
-        None,
-    )
+    times = (attempt.started, attempt.ended)
+    return Ended(job.id, job.claim, "succeeded", "", *times, return_value, None)
 
 
 def fail(attempt: Attempt, entry: dict[str, Any], *, retry_in: float | None) -> Move:
@@ -224,11 +228,8 @@ def crash(
     reason = entry["cause"]
     if crashes >= crash_limit:
         reason = Reason.CRASHED
-        explanation = (
-            f"\nThe process that ran this job was gone {crashes} times, as often as "
-            "crash_limit allows. Find out what ends it before you retry the job.\n"
-        )
-        entry = {**entry, "traceback": entry.get("traceback", "") + explanation}
+        text = entry.get("traceback", "") + TOO_MANY.format(crashes)
+        entry = {**entry, "traceback": text}
     return _end(attempt, State.FAILED, reason, entry)._replace(crashed=1)
 
 

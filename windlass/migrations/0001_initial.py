@@ -94,6 +94,12 @@ class Migration(migrations.Migration):
                 ("progress", models.JSONField(null=True, verbose_name="progress")),
                 ("policy", models.JSONField(null=True, verbose_name="policy")),
                 ("history", models.JSONField(null=True, verbose_name="past attempts")),
+                (
+                    "unique_key",
+                    models.CharField(
+                        max_length=255, null=True, verbose_name="unique key"
+                    ),
+                ),
             ],
             options={
                 "verbose_name": "job",
@@ -185,6 +191,12 @@ class Migration(migrations.Migration):
                 ("progress", models.JSONField(null=True, verbose_name="progress")),
                 ("policy", models.JSONField(null=True, verbose_name="policy")),
                 ("history", models.JSONField(null=True, verbose_name="past attempts")),
+                (
+                    "unique_key",
+                    models.CharField(
+                        max_length=255, null=True, verbose_name="unique key"
+                    ),
+                ),
                 ("available_at", models.DateTimeField(verbose_name="run after")),
                 ("nice", models.SmallIntegerField(verbose_name="negated priority")),
                 (
@@ -290,6 +302,12 @@ class Migration(migrations.Migration):
                 ("progress", models.JSONField(null=True, verbose_name="progress")),
                 ("policy", models.JSONField(null=True, verbose_name="policy")),
                 ("history", models.JSONField(null=True, verbose_name="past attempts")),
+                (
+                    "unique_key",
+                    models.CharField(
+                        max_length=255, null=True, verbose_name="unique key"
+                    ),
+                ),
                 ("available_at", models.DateTimeField(verbose_name="may run from")),
                 (
                     "nice",

@@ -80,6 +80,7 @@ class _Attempts(models.Model):
     progress = models.JSONField(_("progress"), null=True)
     policy = models.JSONField(_("policy"), null=True)
     history = models.JSONField(_("past attempts"), null=True)
+    unique_key = models.CharField(_("unique key"), max_length=255, null=True)
 
     class Meta:
         abstract = True
@@ -226,6 +227,7 @@ class Job(models.Model):
     progress = models.JSONField(_("progress"), null=True)
     policy = models.JSONField(_("policy"), null=True)
     history = models.JSONField(_("past attempts"), null=True)
+    unique_key = models.CharField(_("unique key"), max_length=255, null=True)
 
     objects = JobQuerySet.as_manager()
 
