@@ -7,7 +7,14 @@ from django.test.utils import setup_databases, teardown_databases
 from tests.integration.project.journal import VARIABLE, Journal
 from tests.integration.runtime import Runtime, environment
 from tests.integration.states import ledgers
-from windlass.models import CancelRequest, EndedJob, LiveJob, Node
+from windlass.models import (
+    CancelRequest,
+    EndedJob,
+    LiveJob,
+    Node,
+    Schedule,
+    ScheduleMark,
+)
 from windlass.runtime import ledger
 
 
@@ -31,7 +38,8 @@ def committed(django_db_setup, django_db_blocker):
 
 
 def _remove_everything():
-    for model in (LiveJob, EndedJob, Node, CancelRequest):
+    everything = (LiveJob, EndedJob, Node, CancelRequest, Schedule, ScheduleMark)
+    for model in everything:
         model.objects.all()._raw_delete("default")
 
 

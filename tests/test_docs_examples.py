@@ -26,14 +26,14 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.dispatch import Signal
 
-from windlass import api, conf, exceptions, signals
+from windlass import api, conf, conf_recurring, exceptions, recurring, signals
 from windlass.api import claim_ready_jobs, execute_claimed_job
 from windlass.jobs import resolving
 from windlass.jobs.context import JobContext
 from windlass.jobs.results import JobResult
 from windlass.management.commands import windlass as runtime
 from windlass.management.commands import windlass_health
-from windlass.models import Job, Reason, State
+from windlass.models import Job, Reason, Schedule, ScheduleMark, State
 from windlass.task import Task
 from windlass.tasks_api import BACKPORT, TaskContext
 
@@ -47,6 +47,11 @@ BLOCK = re.compile(
 FILE = re.compile(r"# ([\w/]+)\.py\n")
 MOST_LINES = 150
 MOST_NOT_RUN = 5
+OPTIONS_OF = {
+    "## Each entry of workers": conf.WorkerOptions,
+    "## Each entry of recurring": conf_recurring.Recurring,
+    "## scheduler": conf_recurring.SchedulerOptions,
+}
 
 
 def blocks(page):
@@ -219,16 +224,19 @@ def shown(value):
         ("## The entry", conf._ENTRY, {"workers": None}),
         ("## OPTIONS", conf._OPTIONS, {"workers": [{}]}),
         ("## Each entry of workers", conf._WORKER, {}),
+        ("## Each entry of recurring", conf_recurring.RECURRING, {}),
+        ("## scheduler", conf_recurring.SCHEDULER, {}),
     ],
 )
 def test_every_option_is_described_with_its_default(heading, parsers, given):
     assert set(names("reference/options.md", heading)) == set(parsers)
 
-    cls = conf.WorkerOptions if parsers is conf._WORKER else conf.Options
-    known = {**defaults(cls), **given}
+    known = {**defaults(OPTIONS_OF.get(heading, conf.Options)), **given}
     for option, _type, default, _effect in rows("reference/options.md", heading):
         key = option.strip("`").lower()
-        if key in known and default:
+        # What stands for an empty value is said in words.
+        in_words = default in ("the task's", "`TIME_ZONE`") and not known.get(key)
+        if key in known and default and not in_words:
             assert default == f"`{shown(known[key])}`"
 
 
@@ -302,6 +310,35 @@ def test_every_public_function_is_described_with_its_signature():
             for parameter in signature(function).parameters
             if parameter != "backend_alias"
         }
+
+
+def test_every_function_about_schedules_is_described_with_its_signature():
+    own = {
+        key: value
+        for key, value in getmembers(api, isfunction)
+        if value.__module__ == recurring.__name__ and key in vars(api)
+    }
+    described = {
+        row[0].partition("(")[0].strip("`"): row[0].strip("`")
+        for row in rows("reference/schedules.md", "## Functions")
+    }
+
+    assert own.keys() == {*described, *(f"a{key}" for key in described)}
+    for key, text in described.items():
+        parameters = set(re.findall(r"\w+(?=[,=)])", text))
+        assert parameters - {"None"} == set(signature(own[key]).parameters)
+        assert signature(own[key]) == signature(own[f"a{key}"])
+
+
+@pytest.mark.parametrize("model", [Schedule, ScheduleMark])
+def test_every_field_of_a_schedule_and_its_marks_is_described(model):
+    described = [
+        found
+        for row in rows("reference/schedules.md", f"## {model.__name__} ")
+        for found in re.findall(r"`(\w+)`", row[0])
+    ]
+
+    assert set(described) == {field.name for field in model._meta.get_fields()}
 
 
 def test_every_field_of_a_result_is_described():

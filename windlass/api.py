@@ -42,6 +42,16 @@ from windlass.jobs.results import JobResult
 from windlass.models import EndedJob, Job, State
 from windlass.models.jobs import parse_id
 from windlass.queue_info import QueueInfo
+from windlass.recurring import (
+    apause_recurring_task,
+    aresume_recurring_task,
+    aschedule_recurring_task,
+    aunschedule_recurring_task,
+    pause_recurring_task,
+    resume_recurring_task,
+    schedule_recurring_task,
+    unschedule_recurring_task,
+)
 from windlass.task import as_moment
 from windlass.tasks_api import DEFAULT_TASK_BACKEND_ALIAS as DEFAULT
 from windlass.twins import twin
@@ -58,10 +68,14 @@ __all__ = [
     "adiscard_scheduled_jobs",
     "aenqueue_copy",
     "aexecute_claimed_job",
+    "apause_recurring_task",
+    "aresume_recurring_task",
     "aretry_failed_job",
     "aretry_failed_jobs",
     "arun_now",
     "aschedule_failed_job_retry",
+    "aschedule_recurring_task",
+    "aunschedule_recurring_task",
     "cancel_job",
     "claim_ready_jobs",
     "discard_blocked_jobs",
@@ -72,10 +86,14 @@ __all__ = [
     "enqueue_copy",
     "enqueue_on_commit",
     "execute_claimed_job",
+    "pause_recurring_task",
+    "resume_recurring_task",
     "retry_failed_job",
     "retry_failed_jobs",
     "run_now",
     "schedule_failed_job_retry",
+    "schedule_recurring_task",
+    "unschedule_recurring_task",
 ]
 
 

@@ -19,6 +19,7 @@ from django.utils.module_loading import import_string
 from windlass import conf
 from windlass.conf import Options
 from windlass.exceptions import ConfigurationError
+from windlass.tasks_api import Task
 
 
 def check_backend(alias: str) -> list[CheckMessage]:
@@ -230,6 +231,27 @@ def _place(alias: str, setting: str = "TASKS") -> str:
     return f'{setting}["{alias}"]'
 
 
+def _recurring_task_cannot_be_imported(options: Options) -> Iterator[CheckMessage]:
+    # Not an error, which would keep all the others from running.
+    for item in options.recurring:
+        try:
+            found = import_string(item.task_path)
+        except ImportError as error:
+            said = str(error)
+        else:
+            if isinstance(found, Task):
+                continue
+            said = f"{item.task_path!r} is not a task. Decorate it with @task."
+        yield Warning(
+            f'{_place(options.alias)}["OPTIONS"]["recurring"]["{item.key}"]'
+            f'["task_path"]: {said}',
+            hint="Correct the path. Until then this schedule fires nothing; the others "
+            "do.",
+            obj=_place(options.alias),
+            id="windlass.W006",
+        )
+
+
 RULES = (
     _backoff_cannot_be_imported,
     _heartbeat_is_too_slow,
@@ -239,4 +261,5 @@ RULES = (
     _notify_needs_postgresql,
     _sqlite_has_one_writer,
     _async_has_one_process,
+    _recurring_task_cannot_be_imported,
 )

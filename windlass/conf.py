@@ -12,7 +12,7 @@ line makes a changed copy.
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, Literal
@@ -22,7 +22,9 @@ from django.core.signals import setting_changed
 from django.dispatch import receiver
 from django.utils.module_loading import import_string
 
+from windlass import conf_recurring
 from windlass import conf_values as values
+from windlass.conf_recurring import Recurring, SchedulerOptions
 from windlass.conf_values import Parser, quoted
 from windlass.exceptions import ConfigurationError
 from windlass.tasks_api import DEFAULT_TASK_QUEUE_NAME
@@ -59,6 +61,8 @@ class Options:
     preserve_finished_jobs: bool = True
     clear_finished_jobs_after: float | None = 86400
     clear_failed_jobs_after: float | None = None
+    scheduler: SchedulerOptions = field(default_factory=SchedulerOptions)
+    recurring: tuple[Recurring, ...] = ()
     max_attempts: int = 1
     backoff: float | str | Callable[..., Any] | None = None
     # Django's allow-list; empty means that any queue name is welcome.
@@ -174,7 +178,12 @@ def _advice(name: str, path: str, parsers: Mapping[str, Parser]) -> str:
         return f'did you mean "{nearest[0]}"?'
     entry = path.partition('["OPTIONS"]')[0]
     inside = _at(entry, "OPTIONS")
-    places = {entry: _ENTRY, inside: _OPTIONS, _at(inside, "workers"): _WORKER}
+    places = {
+        entry: _ENTRY,
+        inside: _OPTIONS,
+        _at(inside, "workers"): _WORKER,
+        _at(inside, "scheduler"): conf_recurring.SCHEDULER,
+    }
     for place, known in places.items():
         for spelling in (name, name.upper(), name.lower()):
             if spelling in known:
@@ -195,6 +204,22 @@ def _workers(value: Any, path: str) -> tuple[WorkerOptions, ...]:
         WorkerOptions(**_read(worker, f"{path}[{index}]", _WORKER))
         for index, worker in enumerate(value)
     )
+
+
+def _scheduler(value: Any, path: str) -> SchedulerOptions:
+    return SchedulerOptions(**_read(value, path, conf_recurring.SCHEDULER))
+
+
+def _recurring(value: Any, path: str) -> tuple[Recurring, ...]:
+    if not isinstance(value, Mapping):
+        raise values.wrong(path, "a mapping of keys to recurring tasks", value)
+    return tuple(recurring(key, entry, _at(path, key)) for key, entry in value.items())
+
+
+def recurring(key: Any, entry: Any, path: str) -> Recurring:
+    """Read what is to recur under one key, or raise with the path of a mistake."""
+    said = _read(entry, path, conf_recurring.RECURRING)
+    return conf_recurring.complete(key, said, path)
 
 
 _WORKER: dict[str, Parser] = {
@@ -221,6 +246,8 @@ _OPTIONS: dict[str, Parser] = {
     "preserve_finished_jobs": values.yes_or_no,
     "clear_finished_jobs_after": values.seconds_or_never,
     "clear_failed_jobs_after": values.seconds_or_never,
+    "scheduler": _scheduler,
+    "recurring": _recurring,
 }
 
 _ENTRY: dict[str, Parser] = {

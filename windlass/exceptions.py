@@ -36,6 +36,10 @@ class ConfigurationError(WindlassError, ImproperlyConfigured):
     """A setting has a value that Windlass cannot work with."""
 
 
+class InvalidSchedule(ConfigurationError, ValueError):
+    """A schedule was defined in a way that means nothing, so it was not stored."""
+
+
 class UndiscardableError(WindlassError):
     """The job is running or has succeeded, so it cannot be discarded."""
 

@@ -71,6 +71,12 @@ EXACT_QUEUES = """
         NOT NULL,
       MODIFY name varchar(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL
 """
+EXACT_KEYS = """
+    ALTER TABLE {table}
+      MODIFY backend_alias varchar(64) CHARACTER SET utf8mb4 COLLATE {collation}
+        NOT NULL,
+      MODIFY `key` varchar(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL
+"""
 
 
 def name_queues_exactly(schema_editor: Any) -> None:
@@ -104,6 +110,20 @@ def drop(schema_editor: Any) -> None:
     schema_editor.execute("DROP VIEW windlass_job")
 
 
+def name_schedules_exactly(schema_editor: Any) -> None:
+    """Make keys of schedules equal only when they are the same characters."""
+    if schema_editor.connection.vendor == "mysql":
+        for table in ("windlass_schedule", "windlass_schedule_mark"):
+            schema_editor.execute(
+                EXACT_KEYS.format(table=table, collation=_exact(schema_editor))
+            )
+
+
+def _exact(schema_editor: Any) -> str:
+    is_mariadb = schema_editor.connection.mysql_is_mariadb
+    return "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
+
+
 def _job_view(vendor: str) -> str:
     text, no_time, no_value = TYPED[vendor]
     now = NOW[vendor].format(
@@ -130,11 +150,6 @@ def _job_view(vendor: str) -> str:
            {shared}, finished_at, return_value, {rest}
       FROM windlass_ended
     """
-
-
-def _exact(schema_editor: Any) -> str:
-    is_mariadb = schema_editor.connection.mysql_is_mariadb
-    return "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
 
 
 def _local_time_in_mysql() -> str:

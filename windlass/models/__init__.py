@@ -4,6 +4,7 @@ from windlass.models.cancels import CancelRequest
 from windlass.models.jobs import EndedJob, Job, LiveJob, Reason, State
 from windlass.models.nodes import Node
 from windlass.models.queues import Queue
+from windlass.models.schedules import Schedule, ScheduleMark
 
 __all__ = [
     "CancelRequest",
@@ -13,5 +14,7 @@ __all__ = [
     "Node",
     "Queue",
     "Reason",
+    "Schedule",
+    "ScheduleMark",
     "State",
 ]

@@ -1,8 +1,8 @@
 """
 The dispatcher process: the services that look after jobs rather than run them.
 
-It needs no tasks and runs no user code but receivers of signals. Several at once do
-no harm, so every supervisor brings one.
+It imports tasks to enqueue them, and runs no user code but receivers of signals.
+Several at once do no harm, so every supervisor brings one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from windlass.runtime.janitor import Janitor
 from windlass.runtime.node import Lease
 from windlass.runtime.outage import LOST
 from windlass.runtime.pruner import Pruner
+from windlass.runtime.scheduler import Scheduler
 from windlass.runtime.service import Service, serve
 
 logger = logging.getLogger("windlass")
@@ -35,8 +36,11 @@ class Dispatcher:
         name: str,
         supervisor_pid: int | None,
         node: int | None = None,
+        recurring: bool = True,
     ) -> None:
         self.options, self.name = options, name
+        wanted = options.recurring or options.scheduler.dynamic_tasks_enabled
+        self.fires = bool(recurring and wanted)
         self.db = db.dialect(options.database_alias)
         self.told = Flag()
         self.exit_code = 0
@@ -82,6 +86,8 @@ class Dispatcher:
             self.lease.start()
             janitor = Janitor(self.options)
             services: list[Service] = [janitor, Pruner(self.options)]
+            if self.fires:
+                services.append(Scheduler(self.options))
             serve(services, self.db, wait=self.told.wait, owed=self.owed)
             with suppress(*LOST):
                 janitor.leave()

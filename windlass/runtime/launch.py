@@ -40,6 +40,7 @@ class Topology:
     dispatch: bool = True
     drain: bool = False
     max_jobs: int | None = None
+    recurring: bool = True
 
     def __post_init__(self) -> None:
         if not (self.work or self.dispatch):
@@ -99,7 +100,11 @@ def _plans(
             plans.append(Plan(name, make, ends_by_itself=ends))
     if topology.dispatch:
         make_dispatcher: Callable[[int], Part] = partial(
-            _dispatcher, options, name="dispatcher", supervisor_pid=supervisor_pid
+            _dispatcher,
+            options,
+            name="dispatcher",
+            supervisor_pid=supervisor_pid,
+            recurring=topology.recurring,
         )
         plans.append(Plan("dispatcher", make_dispatcher))
     return plans

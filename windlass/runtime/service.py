@@ -58,7 +58,8 @@ def serve(
                     due[service.name] = owed[service.name] = next_tick
                     if outage.since is not None:
                         outage.ended()
-                        service.database_returned()
+                        for each in services:
+                            each.database_returned()
                 except LOST as error:
                     pause = outage.began(error)
                 except Exception:

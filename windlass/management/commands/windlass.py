@@ -20,6 +20,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 import windlass
 from windlass import conf, db
+from windlass.conf_recurring import SKIP_RECURRING, skips_recurring
 from windlass.exceptions import ConfigurationError
 from windlass.management.backend import lacks, options_of
 from windlass.runtime.child import die_with_parent
@@ -45,6 +46,11 @@ class Command(BaseCommand):
         only.add_argument(
             "--only-dispatch", action="store_true", help="The dispatcher alone."
         )
+        add(
+            "--skip-recurring",
+            action="store_true",
+            help=f"Fire no schedules; also said by {SKIP_RECURRING}=1.",
+        )
         add("--drain", action="store_true", help="End when no job is ready.")
         add("--max-jobs", type=int, help="End after this many jobs.")
         add(
@@ -64,6 +70,7 @@ class Command(BaseCommand):
                 dispatch=not given["only_work"],
                 drain=given["drain"],
                 max_jobs=given["max_jobs"],
+                recurring=not (skips_recurring() or given["skip_recurring"]),
             )
         except ConfigurationError as error:
             raise CommandError(str(error), returncode=2) from error
