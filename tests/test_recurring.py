@@ -4,10 +4,13 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from io import StringIO
 from itertools import pairwise
 from threading import Barrier
+from uuid import UUID
 
 import pytest
+from django.core.management import call_command
 from django.db import connection, connections, transaction
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
@@ -23,6 +26,7 @@ from windlass.models import (
     Schedule,
     ScheduleMark,
 )
+from windlass.runtime.pruner import Pruner
 from windlass.runtime.scheduler import BATCH, Scheduler
 from windlass.schedules import timing
 from windlass.tasks_api import Task as DjangosTask
@@ -571,23 +575,73 @@ def test_ten_thousand_schedules_that_are_not_due_cost_two_small_statements():
     assert "windlass_schedule_due" in plan.order_by("next_due_at")[:BATCH].explain()
 
 
-def test_old_marks_are_pruned_and_never_the_newest():
-    for n in range(5):
-        for key in ("a", "b"):
-            ScheduleMark.objects.create(
+def old_marks(*keys, days=5):
+    made = ScheduleMark.objects.bulk_create(
+        [
+            ScheduleMark(
                 backend_alias="default",
                 key=key,
-                due_at=ago(days=n + 1),
-                fired_at=ago(days=n + 1),
+                due_at=ago(days=day),
+                fired_at=ago(days=day),
+                job=UUID(int=day),
             )
+            for day in range(1, days + 1)
+            for key in keys
+        ]
+    )
+    return made
+
+
+def test_old_marks_are_pruned_and_never_the_newest():
+    old_marks("a", "b")
     dialect = db.dialect("default")
     newest = {key: marks(key)[-1] for key in ("a", "b")}
 
     assert firing.prune_marks(dialect, "default", before=ago(days=3), key="a") == 3
     assert firing.prune_marks(dialect, "default", before=ago(days=0), limit=4) == 4
     assert firing.prune_marks(dialect, "default", before=ago(days=0)) == 1
+    assert firing.prune_marks(dialect, "default", before=ago(days=0)) == 0
+    assert firing.prune_marks(dialect, "other", before=ago(days=0)) == 0
 
     assert {key: marks(key) for key in newest} == {k: [m] for k, m in newest.items()}
+
+
+def test_the_mark_of_the_last_job_outlives_those_that_made_none():
+    old_marks("a")
+    ScheduleMark.objects.filter(due_at__gt=ago(days=3, hours=1)).update(job=None)
+
+    firing.prune_marks(db.dialect("default"), "default", before=ago(days=0))
+
+    kept = ScheduleMark.objects.order_by("due_at").values_list("job", flat=True)
+    assert list(kept) == [UUID(int=4), None]
+
+
+def test_the_pruner_deletes_old_marks_if_the_options_say_so():
+    old_marks("a")
+    entry = {"BACKEND": BACKEND, "OPTIONS": {}}
+
+    Pruner(conf.parse("default", entry)).tick()
+    assert len(marks("a")) == 5
+    entry["OPTIONS"]["clear_recurring_executions_after"] = timedelta(days=2, hours=12)
+    Pruner(conf.parse("default", entry)).tick()
+
+    assert len(marks("a")) == 2
+
+
+def test_the_command_deletes_old_marks_of_one_schedule_or_of_all():
+    old_marks("a", "b")
+
+    def prune(*arguments):
+        out = StringIO()
+        call_command("windlass_prune", *arguments, stdout=out)
+        return out.getvalue().splitlines()[2:]
+
+    assert prune() == []
+    older = ("--recurring-older-than", "60h")
+    assert prune(*older, "--dry-run") == ["Would delete 6 marks of schedules."]
+    assert prune(*older, "--task-key", "a") == ["Deleted 3 marks of schedules."]
+    assert prune(*older, "--batch-size", "1") == ["Deleted 3 marks of schedules."]
+    assert len(marks("a")) == len(marks("b")) == 2
 
 
 def in_threads(function, count):

@@ -61,6 +61,7 @@ class Options:
     preserve_finished_jobs: bool = True
     clear_finished_jobs_after: float | None = 86400
     clear_failed_jobs_after: float | None = None
+    clear_recurring_executions_after: float | None = None
     scheduler: SchedulerOptions = field(default_factory=SchedulerOptions)
     recurring: tuple[Recurring, ...] = ()
     max_attempts: int = 1
@@ -246,6 +247,7 @@ _OPTIONS: dict[str, Parser] = {
     "preserve_finished_jobs": values.yes_or_no,
     "clear_finished_jobs_after": values.seconds_or_never,
     "clear_failed_jobs_after": values.seconds_or_never,
+    "clear_recurring_executions_after": values.seconds_or_never,
     "scheduler": _scheduler,
     "recurring": _recurring,
 }

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from windlass.db import Dialect
@@ -136,19 +137,29 @@ def prune_marks(
     key: str | None = None,
     limit: int = 500,
 ) -> int:
-    """Delete up to ``limit`` marks due before a moment, never a schedule's newest."""
+    """
+    Delete up to ``limit`` marks due before a moment, the oldest first.
+
+    Never the newest of a schedule, nor the newest that tells which job it made last.
+    """
+    rows = old_marks(db, backend_alias, before=before, key=key).order_by("due_at")
+    ids = list(rows.values_list("id", flat=True)[:limit])
+    marks = ScheduleMark.objects.using(db.database)
+    return marks.filter(id__in=ids)._raw_delete(db.database) or 0
+
+
+def old_marks(
+    db: Dialect, backend_alias: str, *, before: datetime, key: str | None = None
+) -> QuerySet[ScheduleMark]:
+    """Marks that were due before a moment and that nothing needs any more."""
     marks = ScheduleMark.objects.using(db.database)
     marks = marks.filter(backend_alias=backend_alias)
-    deleted = 0
-    keys = [key] if key else list(marks.values_list("key", flat=True).distinct())
-    for one in keys:
-        own = marks.filter(key=one)
-        newest = own.order_by("-due_at").values_list("due_at", flat=True).first()
-        if newest is not None and deleted < limit:
-            old = own.filter(due_at__lt=min(newest, before)).order_by("due_at")
-            ids = list(old.values_list("id", flat=True)[: limit - deleted])
-            deleted += marks.filter(id__in=ids)._raw_delete(db.database) or 0
-    return deleted
+    newer = marks.filter(key=OuterRef("key"), due_at__gt=OuterRef("due_at"))
+    old = marks.filter(
+        Exists(newer.filter(job__isnull=False)) | Q(Exists(newer), job__isnull=True),
+        due_at__lt=before,
+    )
+    return old if key is None else old.filter(key=key)
 
 
 def _is_shown_again(moment: datetime) -> bool:

@@ -123,6 +123,11 @@ class Migration(migrations.Migration):
                 "verbose_name": "mark of a schedule",
                 "verbose_name_plural": "marks of schedules",
                 "db_table": "windlass_schedule_mark",
+                "indexes": [
+                    models.Index(
+                        fields=["backend_alias", "due_at"], name="windlass_mark_due"
+                    )
+                ],
                 "constraints": [
                     models.UniqueConstraint(
                         fields=("backend_alias", "key", "due_at"),

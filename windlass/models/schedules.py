@@ -84,6 +84,9 @@ class ScheduleMark(models.Model):
         db_table = "windlass_schedule_mark"
         verbose_name = _("mark of a schedule")
         verbose_name_plural = _("marks of schedules")
+        indexes = [
+            models.Index(fields=["backend_alias", "due_at"], name="windlass_mark_due")
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["backend_alias", "key", "due_at"], name="windlass_mark_once"

@@ -1,5 +1,5 @@
 """
-The pruner deletes ended jobs whose time is over, as the options say.
+The pruner deletes ended jobs, and marks of schedules, when their time is over.
 
 It takes a batch, then a pause at least as long, so that however much there is to
 delete it stays beside the work and not in its way.
@@ -8,8 +8,9 @@ delete it stays beside the work and not in its way.
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
-from windlass import db
+from windlass import db, firing
 from windlass.conf import Options
 from windlass.jobs.retention import Pruning, retentions
 
@@ -26,7 +27,8 @@ class Pruner:
     name = "pruner"
 
     def __init__(self, options: Options) -> None:
-        dialect = db.dialect(options.database_alias)
+        dialect = self.db = db.dialect(options.database_alias)
+        self.options = options
         kept = retentions(
             options.alias,
             preserve_finished=options.preserve_finished_jobs,
@@ -47,9 +49,18 @@ class Pruner:
             for pruning in self.prunings:
                 pruning.look_everywhere()
         is_more = [pruning.step() == BATCH for pruning in self.prunings]
+        is_more.append(self._prune_marks() == BATCH)
         if any(is_more):
             return max(SHORTEST_PAUSE, time.monotonic() - began)
         return self.look_every
+
+    def _prune_marks(self) -> int:
+        age = self.options.clear_recurring_executions_after
+        if age is None:
+            return 0
+        before = self.db.now() - timedelta(seconds=age)
+        alias = self.options.alias
+        return firing.prune_marks(self.db, alias, before=before, limit=BATCH)
 
     def database_returned(self) -> None:
         """See ``Service``: nothing to do."""

@@ -1,5 +1,5 @@
 """
-``manage.py windlass_prune``: delete ended jobs of one backend now.
+``manage.py windlass_prune``: delete ended jobs and old marks of one backend now.
 
 Without ages the options apply, and what they keep for ever is kept. Never touches a job
 that has not ended. Exit codes: 0 when done; 2 for options that make no sense.
@@ -13,8 +13,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from windlass import conf_values as values
-from windlass import db
+from windlass import db, firing
 from windlass.conf import Options
+from windlass.db import Dialect
 from windlass.exceptions import ConfigurationError
 from windlass.jobs.retention import FAILED, FINISHED, Pruning, Retention
 from windlass.management.backend import options_of
@@ -39,6 +40,12 @@ class Command(BaseCommand):
             metavar="AGE",
             help="Failed jobs; default: clear_failed_jobs_after.",
         )
+        add(
+            "--recurring-older-than",
+            metavar="AGE",
+            help="Marks of schedules; default: clear_recurring_executions_after.",
+        )
+        add("--task-key", metavar="KEY", help="Only marks of this schedule.")
         add("--queue", metavar="NAME", help="Only jobs of this queue.")
         add("--task-path", metavar="PATH", help="Only jobs of this task.")
         add("--batch-size", type=int, default=500, help="Jobs in one transaction.")
@@ -48,6 +55,9 @@ class Command(BaseCommand):
         try:
             options = options_of(given["backend"])
             ages = self._ages(options, given)
+            marks_age = _age(
+                given, "recurring_older_than", options.clear_recurring_executions_after
+            )
             batch = values.whole(given["batch_size"], "--batch-size")
         except ConfigurationError as error:
             raise CommandError(str(error), returncode=2) from error
@@ -70,6 +80,13 @@ class Command(BaseCommand):
             )
             count = pruning.count() if given["dry_run"] else pruning.all()
             self.stdout.write(f"{verb} {count} {what} jobs.")
+        if marks_age is not None:
+            before = dialect.now() - marks_age
+            which = {"before": before, "key": given["task_key"]}
+            count = firing.old_marks(dialect, options.alias, **which).count()
+            if not given["dry_run"]:
+                count = _delete_marks(dialect, options.alias, limit=batch, **which)
+            self.stdout.write(f"{verb} {count} marks of schedules.")
 
     def _ages(
         self, options: Options, given: dict[str, Any]
@@ -84,6 +101,13 @@ class Command(BaseCommand):
                 _age(given, "failed_older_than", options.clear_failed_jobs_after),
             ),
         }
+
+
+def _delete_marks(dialect: Dialect, backend_alias: str, **which: Any) -> int:
+    total = 0
+    while count := firing.prune_marks(dialect, backend_alias, **which):
+        total += count
+    return total
 
 
 def _age(
