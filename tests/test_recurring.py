@@ -10,6 +10,7 @@ from threading import Barrier
 from uuid import UUID
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.db import connection, connections, transaction
 from django.test import override_settings
@@ -218,6 +219,8 @@ def test_every_function_has_an_async_twin():
         said = [await api.apause_recurring_task("a")]
         said.append(await api.aresume_recurring_task("a"))
         said.append(await api.aunschedule_recurring_task("a"))
+        # The thread that ran them keeps its connection for as long as it lives.
+        await sync_to_async(connections.close_all)()
         return said
 
     assert asyncio.run(life()) == [1, 1, 1]
@@ -389,7 +392,7 @@ def test_what_comes_while_a_scheduler_is_busy_is_not_missed():
 
 
 def test_a_clock_that_goes_back_fires_nothing_twice_and_stops_nothing():
-    schedule(schedule="every 1s")
+    schedule()
     dialect, row = db.dialect("default"), fresh()
     future = (now() + timedelta(days=400)).replace(microsecond=0)
     Schedule.objects.filter(pk=row.pk).update(
@@ -401,7 +404,7 @@ def test_a_clock_that_goes_back_fires_nothing_twice_and_stops_nothing():
 
     tick().tick()
 
-    assert aware(fresh().next_due_at) < now() + timedelta(seconds=2)
+    assert aware(fresh().next_due_at) < now() + HOUR + timedelta(seconds=2)
     Schedule.objects.update(next_due_at=firing.stored(dialect, future))
     firing.fire(dialect, fresh(), now=future, missed_before=future)
     assert LiveJob.objects.count() == 1
