@@ -33,10 +33,11 @@ class Sizes:
     others: int = 1_000_000
     beside: int = 100_000
     snapshot: int = 200_000
+    schedules: int = 10_000
     thorough: bool = True
 
 
-SMOKE = Sizes(200, 500, 400, 10, 50, 1_000, 300, 300, thorough=False)
+SMOKE = Sizes(200, 500, 400, 10, 50, 1_000, 300, 300, 100, thorough=False)
 
 
 def enqueue(run: Run, db: Any, sizes: Sizes) -> Figures:
@@ -162,6 +163,12 @@ def snapshot(run: Run, db: Any, sizes: Sizes) -> Figures:
     return {"old_snapshot": 100 * under / normal}
 
 
+def schedules(run: Run, db: Any, sizes: Sizes) -> Figures:
+    """A scheduler's look at 10,000 schedules of which none is due."""
+    answer = _producer(run, db, "poll-schedules", sizes.schedules, "produce")
+    return {f"schedules_{part}": answer[part] for part in ("p50", "p99")}
+
+
 SUBJECTS: dict[str, Callable[[Run, Any, Sizes], Figures]] = {
     "enqueue": enqueue,
     "enqueue-all": enqueue_all,
@@ -170,4 +177,5 @@ SUBJECTS: dict[str, Callable[[Run, Any, Sizes], Figures]] = {
     "coroutines": coroutines,
     "backlog": backlog,
     "snapshot": snapshot,
+    "schedules": schedules,
 }

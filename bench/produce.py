@@ -19,6 +19,7 @@ import django
 
 CHUNK = 10_000
 WARM_UP = 20
+LOOKS = 1_000
 Answer = dict[str, Any]
 
 
@@ -113,6 +114,26 @@ def paced(n: int) -> Answer:
     return {"calls": calls}
 
 
+def poll_schedules(n: int) -> Answer:
+    """Time the looks of a scheduler at n schedules of which none is due."""
+    from windlass import conf
+    from windlass.models import Schedule
+    from windlass.runtime.scheduler import Scheduler
+
+    scheduler = Scheduler(conf.options("default"))
+    soon = scheduler.db.now() + timedelta(days=1)
+    said = {"task_path": "bench.tasks.noop", "schedule": "@daily", "next_due_at": soon}
+    policies = {"overlap": "allow", "missed": "latest", "is_static": False}
+    Schedule.objects.bulk_create(
+        [
+            Schedule(backend_alias="default", key=f"{number}", **said, **policies)
+            for number in range(n)
+        ],
+        batch_size=1000,
+    )
+    return timed(lambda _number: scheduler.tick(), LOOKS)
+
+
 def timed(enqueue: Callable[[int], Any], n: int) -> Answer:
     """Time n calls together and each."""
     _warm_up(enqueue)
@@ -146,6 +167,7 @@ OPERATIONS: dict[str, Callable[[int], Answer]] = {
     "fill-coroutines": fill_coroutines,
     "fill-scheduled": fill_scheduled,
     "paced": paced,
+    "poll-schedules": poll_schedules,
 }
 
 if __name__ == "__main__":

@@ -169,6 +169,7 @@ def test_times_are_the_projects_unless_the_schedule_has_a_zone():
         ({"task_path": "tests.tasks.sys"}, "is not a task"),
         ({"args": ["\0"]}, "NUL"),
         ({"description": 5}, '["description"]'),
+        ({"description": "half \ud800"}, '["description"]'),
     ],
 )
 def test_what_means_nothing_is_refused_and_nothing_is_stored(wrong, said):
@@ -491,6 +492,19 @@ def test_one_with_times_that_mean_nothing_stops_no_other():
 
     assert LiveJob.objects.count() == 1
     assert "ValueError" in fresh("bad").last_error
+
+
+def test_without_use_tz_nothing_is_due_in_the_hour_that_comes_again():
+    when = timing("every 30m", "UTC")
+    first = datetime.fromisoformat("2026-10-25T02:30+02:00")
+
+    with override_settings(USE_TZ=False):
+        following = firing.storable(when, when.after(first))
+        again = firing.aware(firing.stored(db.dialect("default"), following))
+
+    assert following == datetime.fromisoformat("2026-10-25T03:00+01:00")
+    # What is stored is read as the moment that it was.
+    assert again == following
 
 
 # Overlap

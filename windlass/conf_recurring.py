@@ -154,9 +154,17 @@ def _priority(value: Any, path: str) -> int | None:
 
 
 def _text(value: Any, path: str) -> str:
-    if not isinstance(value, str) or "\0" in value:
-        raise values.wrong(path, "a text", value)
+    # What cannot be encoded (half of a surrogate pair) no database stores.
+    if not isinstance(value, str) or "\0" in value or _encoded(value) is None:
+        raise values.wrong(path, "a text that can be stored", value)
     return value
+
+
+def _encoded(text: str) -> bytes | None:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return None
 
 
 RECURRING: dict[str, Parser] = {
