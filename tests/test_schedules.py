@@ -231,7 +231,14 @@ def test_a_schedule_is_one_text_however_it_was_given(given, text):
             "*" * 300,
         ),
         *(0, -1, True, 1.5, None, timedelta(0), timedelta(milliseconds=10), [1]),
-        *("1 2 3 4 5 6 7", "x", "*/5 2 31 3 */7", "0 0 30 2 * *\0", "*/0 * * * *", "ß ß ß ß ß"),
+        *(
+            "1 2 3 4 5 6 7",
+            "x",
+            "*/5 2 31 3 */7",
+            "0 0 30 2 * *\0",
+            "*/0 * * * *",
+            "ß ß ß ß ß",
+        ),
     ],
 )
 def test_what_is_no_schedule_is_refused_and_says_so(given):
