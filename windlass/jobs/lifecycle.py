@@ -65,7 +65,7 @@ TRANSITIONS = (
 
 # How many processes a job may take with it, unless the options say otherwise.
 CRASH_LIMIT = 3
-TOO_MANY = "\nIts process was gone {} times (crash_limit). Find out why before a retry.\n"
+TOO_MANY = "\nIts process was gone {} times. Find out why before you retry it.\n"
 
 Move = Ended | Returned
 
