@@ -8,6 +8,7 @@ who may: neither server likes to be started by root.
 
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -245,9 +246,13 @@ def _call(program, *arguments, owner, at):
 
 
 def _free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
+    # Below the ports that systems give to whoever connects: one of those may be in use
+    # again when the server is started a second time.
+    for port in random.sample(range(12_000, 30_000), 1000):
+        with socket.socket() as listening, suppress(OSError):
+            listening.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def _listens(port):
