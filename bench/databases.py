@@ -94,6 +94,7 @@ class PostgreSQL(Database):
     kind, title, now = "postgresql", "PostgreSQL", "statement_timestamp()"
     ascending_id = "lpad(to_hex(n), 32, '0')::uuid"
     a_year_away = "now() + interval '1 year' + n * interval '1 second'"
+    two_days_ago = "now() - interval '2 days' + n * interval '1 millisecond'"
 
     def connect(self, name: str) -> Any:
         """A connection in autocommit; also for the session with an old snapshot."""
@@ -188,6 +189,9 @@ class SQLite(Database):
     now = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
     ascending_id = "printf('%032x', n)"
     a_year_away = "strftime('%Y-%m-%d %H:%M:%f', 'now', '1 year', n || ' seconds')"
+    two_days_ago = (
+        "strftime('%Y-%m-%d %H:%M:%f', 'now', '-2 days', n / 1000.0 || ' seconds')"
+    )
 
     def connect(self, name: str) -> sqlite3.Connection:
         """A connection in autocommit."""

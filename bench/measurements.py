@@ -132,7 +132,10 @@ def coroutines(run: Run, db: Any, sizes: Sizes) -> Figures:
 
 
 def backlog(run: Run, db: Any, sizes: Sizes) -> Figures:
-    """The drain beside a million jobs of next year, and beside a million ended."""
+    """
+    The drain beside a million jobs of next year, beside a million that have ended, and
+    while a million are deleted because their time is over.
+    """
 
     def scheduled() -> None:
         run.produce(db, "fill-scheduled", 1)
@@ -145,11 +148,21 @@ def backlog(run: Run, db: Any, sizes: Sizes) -> Figures:
             process.wait(60)
         db.multiply("windlass_ended", sizes.others, id=db.ascending_id)
 
-    def beside(prepare: Callable[[], None] = lambda: None) -> float:
-        return drain(run, db, sizes.beside, worker=ONE_THREAD, prepare=prepare)
+    def over() -> None:
+        run.produce(db, "fill", 1)
+        with run.runtime(db, ONE_THREAD, "--drain") as process:
+            process.wait(60)
+        changes = {"id": db.ascending_id, "finished_at": db.two_days_ago}
+        db.multiply("windlass_ended", sizes.others, **changes)
+
+    def beside(prepare: Callable[[], None] = lambda: None, may_go: int = 0) -> float:
+        return drain(
+            run, db, sizes.beside, worker=ONE_THREAD, prepare=prepare, may_go=may_go
+        )
 
     before = beside()
     figures = {"beside_scheduled": beside(scheduled), "beside_ended": beside(ended)}
+    figures["beside_pruning"] = beside(over, sizes.others)
     alone = mean([before, beside()]) if sizes.thorough else before
     return {name: 100 * rate / alone for name, rate in figures.items()}
 

@@ -56,6 +56,7 @@ LINES = [
     Line("coroutines", "2,000 coroutine tasks of 0.1 s", "jobs/s", {PG: 10_000}),
     Line("beside_scheduled", "drain beside 1,000,000 scheduled", "%", {PG: 95}),
     Line("beside_ended", "drain beside 1,000,000 ended", "%", {PG: 95}),
+    Line("beside_pruning", "drain while 1,000,000 are pruned", "%", {PG: 80}),
     Line("schedules_p50", "look at 10,000 schedules, none due", "ms"),
     Line("schedules_p99", "  99th percentile", "ms", {PG: 5.0, SQLITE: 5.0}),
     Line("old_snapshot", "drain of 200,000 under an old snapshot", "%", {PG: 50}),
