@@ -187,8 +187,8 @@ def drain(
     The rate at which n jobs are worked off.
 
     ``prepare`` puts other rows into the fresh database; what ``beside`` returns is
-    held open while the jobs drain. ``raw`` asks for the raw loop in place of us. As many
-    ended jobs as ``may_go`` says may be deleted meanwhile.
+    held open while the jobs drain. ``raw`` asks for the raw loop in place of us. Up to
+    ``may_go`` ended jobs may be deleted meanwhile.
     """
 
     def measure() -> float:
