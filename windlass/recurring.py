@@ -180,10 +180,17 @@ def _put(
     new = Schedule(backend_alias=backend_alias, key=wanted.key, **columns)
     new.is_static, new.next_due_at = is_static, _first(dialect, new)
     rows = _schedules(dialect, backend_alias)
-    with transaction.atomic(using=dialect.database):
-        # Several nodes start at once; all but the first find the row there.
+    # Several nodes start at once; all but the first find the row there. Outside of the
+    # transaction, because MariaDB and MySQL lock what they ignore for two to share, and
+    # two that share a lock cannot both have it alone.
+    if not rows.filter(key=wanted.key).exists():
         rows.bulk_create([new], ignore_conflicts=True)
-        row = rows.select_for_update().get(key=wanted.key)
+    with transaction.atomic(using=dialect.database):
+        row = rows.select_for_update().filter(key=wanted.key).first()
+        if row is None:
+            # Somebody has removed it since it was seen.
+            rows.bulk_create([new], ignore_conflicts=True)
+            row = rows.select_for_update().get(key=wanted.key)
         if row.is_static != is_static:
             raise InvalidSchedule(_belongs_to_others(row, backend_alias))
         changed = _differing(row, columns)
