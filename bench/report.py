@@ -57,8 +57,6 @@ LINES = [
     Line("beside_scheduled", "drain beside 1,000,000 scheduled", "%", {PG: 95}),
     Line("beside_ended", "drain beside 1,000,000 ended", "%", {PG: 95}),
     Line("beside_pruning", "drain while 1,000,000 are pruned", "%", {PG: 80}),
-    Line("schedules_p50", "look at 10,000 schedules, none due", "ms"),
-    Line("schedules_p99", "  99th percentile", "ms", {PG: 5.0, SQLITE: 5.0}),
     Line(
         "schedules_p50",
         "look at 10,000 schedules, none due",
