@@ -121,7 +121,6 @@ def test_the_migrations_can_be_undone_and_done_again(committed):
             "windlass_queue",
             "windlass_job",
             "windlass_cancel",
-            "windlass_queue",
             "windlass_schedule",
             "windlass_schedule_mark",
         )
