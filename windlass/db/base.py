@@ -262,6 +262,10 @@ class Dialect:
 
     # Wake-ups, where the database has them
 
+    def keeps_sessions(self) -> bool:
+        """Whether a connection remembers what an earlier statement told it."""
+        return True
+
     def listen(self, backend_alias: str) -> None:
         """Subscribe the calling thread's connection to new jobs."""
 

@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from windlass.db.base import STEP, Dialect
+from windlass.db.postgresql_sessions import is_direct, own_cursor
 from windlass.db.postgresql_statements import (
     CLAIM,
     COPY,
@@ -30,7 +31,6 @@ from windlass.db.postgresql_statements import (
     INSERT_MANY,
     LANES,
     PUT_BACK,
-    TUNE,
     copy_line,
 )
 from windlass.db.records import CANCEL, Claimed, Ended, Lane, NewJob, Returned, channel
@@ -217,11 +217,7 @@ class PostgreSQL(Dialect):
         self.connection.ensure_connection()
         raw = self.connection.connection
         if raw is not self._raw:
-            import psycopg
-
-            raw.execute(TUNE)
-            raw.prepare_threshold = 0
-            self._raw, self._cursor = raw, psycopg.Cursor(raw)
+            self._raw, self._cursor = raw, own_cursor(raw)
         return self._cursor
 
     def is_conflict(self, error: BaseException) -> bool:
@@ -229,6 +225,12 @@ class PostgreSQL(Dialect):
         return getattr(error.__cause__, "sqlstate", None) in {"40001", "40P01"}
 
     # Wake-ups
+
+    def keeps_sessions(self) -> bool:
+        """Whether LISTEN lasts: not behind a transaction pooler."""
+        self.connection.ensure_connection()
+        with self.connection.wrap_database_errors:
+            return not _psycopg3() or is_direct(self.connection.connection)
 
     def listen(self, backend_alias: str) -> None:
         """Subscribe the calling thread's connection to new jobs."""
@@ -276,7 +278,7 @@ class _Straight:
     def fetch(self, sql: str, values: Sequence[Any]) -> Any:
         """Run a statement of ours and give back the first value."""
         self._until_asked -= 1
-        if self._until_asked == 0 and self._is_direct():
+        if self._until_asked == 0 and is_direct(self._raw):
             import psycopg
 
             # Not None, so that the driver sees when the server forgets its plans, and
@@ -284,11 +286,6 @@ class _Straight:
             self._raw.prepare_threshold = sys.maxsize
             self._prepares, self._cursor = True, psycopg.Cursor(self._raw)
         return self._cursor.execute(sql, values, prepare=self._prepares).fetchone()[0]
-
-    def _is_direct(self) -> bool:
-        # A pooler speaks for many server processes, so its numbers are its own.
-        found = self._cursor.execute("SELECT pg_backend_pid()").fetchall()
-        return bool(found == [(self._raw.info.backend_pid,)])
 
 
 @cache

@@ -157,6 +157,9 @@ class Lease:
         connection = self.db.connection
         connection.ensure_connection()
         if connection.connection is not self._listening_on:
+            if not self.db.keeps_sessions():
+                self._poll_instead()
+                return
             self.db.listen(self.options.alias)
             self._listening_on = connection.connection
             self.wake()  # something may have come while nobody listened
@@ -165,6 +168,15 @@ class Lease:
                 self._look_at = 0.0
             else:
                 self.wake()
+
+    def _poll_instead(self) -> None:
+        self.listens = False
+        logger.warning(
+            "%s: the database %r is behind a transaction pooler, so new jobs are found "
+            "by polling. Set wakeup to poll, or connect to the server itself.",
+            self.name,
+            self.db.database,
+        )
 
     def _orphaned(self) -> bool:
         return self.supervisor_pid is not None and os.getppid() != self.supervisor_pid
