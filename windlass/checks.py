@@ -28,7 +28,7 @@ def check_backend(alias: str) -> list[CheckMessage]:
         return [_not_installed(alias)]
     try:
         # As it was written: options() has already settled what cannot be.
-        configured = conf.parse(alias, conf.params(alias))
+        configured = conf.written(alias)
     except ConfigurationError as error:
         return [_misconfigured(str(error))]
     return [message for rule in RULES for message in rule(configured)]
@@ -61,24 +61,28 @@ def _not_installed(alias: str) -> CheckMessage:
 def _misconfigured(text: str) -> CheckMessage:
     return Error(
         text,
-        hint="Correct this entry in the settings; the message starts with its path.",
+        hint="Correct it where the message says: the settings, a file or a variable.",
         id="windlass.E002",
     )
 
 
-def _backoff_cannot_be_imported(options: Options) -> Iterator[CheckMessage]:
+def _callable_cannot_be_imported(options: Options) -> Iterator[CheckMessage]:
     # Not when the settings are read: the module may need the models, which are
     # not loaded then.
-    if not isinstance(options.backoff, str):
-        return
-    try:
-        found = import_string(options.backoff)
-    except ImportError as error:
-        yield _misconfigured(f'{_place(options.alias)}["BACKOFF"]: {error}')
-        return
-    if not callable(found):
-        place = f'{_place(options.alias)}["BACKOFF"]'
-        yield _misconfigured(f"{place} must name a callable, not {found!r}")
+    entry = _place(options.alias)
+    for place, path in (
+        (f'{entry}["BACKOFF"]', options.backoff),
+        (f'{entry}["OPTIONS"]["on_thread_error"]', options.on_thread_error),
+    ):
+        if not isinstance(path, str):
+            continue
+        try:
+            found = import_string(path)
+        except ImportError as error:
+            yield _misconfigured(f"{place}: {error}")
+            continue
+        if not callable(found):
+            yield _misconfigured(f"{place} must name a callable, not {found!r}")
 
 
 def _heartbeat_is_too_slow(options: Options) -> Iterator[CheckMessage]:
@@ -253,7 +257,7 @@ def _recurring_task_cannot_be_imported(options: Options) -> Iterator[CheckMessag
 
 
 RULES = (
-    _backoff_cannot_be_imported,
+    _callable_cannot_be_imported,
     _heartbeat_is_too_slow,
     _database_is_not_routed,
     _selector_matches_nothing,

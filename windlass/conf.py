@@ -6,10 +6,14 @@ TASKS[alias] holds Django's keys (BACKEND, QUEUES), the defaults of every task
 knows, or a value of the wrong kind, is a ConfigurationError that gives its exact
 path: a misspelled option that is ignored is found weeks later, in production.
 
+The command line comes first, then the environment, the file, the settings and the
+defaults. An option of the file replaces the one of the settings as a whole.
+
 Options is a value. It is bound once, in the object built with it, and the command
 line makes a changed copy.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,8 +26,9 @@ from django.core.signals import setting_changed
 from django.dispatch import receiver
 from django.utils.module_loading import import_string
 
-from windlass import conf_recurring
+from windlass import conf_file, conf_recurring
 from windlass import conf_values as values
+from windlass.conf_file import FILE, MODE
 from windlass.conf_recurring import Recurring, SchedulerOptions
 from windlass.conf_values import Parser, quoted
 from windlass.exceptions import ConfigurationError
@@ -58,6 +63,8 @@ class Options:
     stop_grace: float = 5
     crash_limit: int = 3
     liveness_file: str | None = None
+    supervisor_pidfile: str | None = None
+    on_thread_error: str | Callable[[BaseException], object] | None = None
     preserve_finished_jobs: bool = True
     clear_finished_jobs_after: float | None = 86400
     clear_failed_jobs_after: float | None = None
@@ -105,7 +112,21 @@ class Options:
 @cache
 def options(alias: str) -> Options:
     """Return the options of a backend alias, as TASKS has them now."""
-    return in_one_process_if_async(parse(alias, params(alias)))
+    return in_one_process_if_async(written(alias))
+
+
+def written(alias: str) -> Options:
+    """Read the options of an alias as settings, file and environment say them."""
+    changes = _from_file(alias)
+    if mode := os.environ.get(MODE, "").strip():
+        changes["mode"] = _OPTIONS["mode"](mode, MODE)
+    return replace(parse(alias, params(alias)), **changes)
+
+
+def use_file(path: str) -> None:
+    """Read this file of options, here and in every process that this one starts."""
+    os.environ[FILE] = path
+    options.cache_clear()
 
 
 @cache
@@ -148,6 +169,14 @@ def in_one_process_if_async(options: Options) -> Options:
     return replace(options, workers=workers)
 
 
+def _from_file(alias: str) -> dict[str, Any]:
+    path = os.environ.get(FILE, "").strip()
+    if not path:
+        return {}
+    entry = conf_file.entry(path, alias, aliases())
+    return _read(entry, _at(path, alias), _OPTIONS)
+
+
 def _tasks() -> Mapping[str, Any]:
     # Django 5.2 knows no TASKS, so a project without the setting has no attribute.
     return getattr(settings, "TASKS", None) or {}
@@ -177,10 +206,15 @@ def _advice(name: str, path: str, parsers: Mapping[str, Parser]) -> str:
     nearest = get_close_matches(name, parsers, n=1)
     if nearest:
         return f'did you mean "{nearest[0]}"?'
-    entry = path.partition('["OPTIONS"]')[0]
-    inside = _at(entry, "OPTIONS")
-    places = {
-        entry: _ENTRY,
+    if path.startswith("TASKS["):
+        entry = path.partition('["OPTIONS"]')[0]
+        inside = _at(entry, "OPTIONS")
+        places = {entry: _ENTRY}
+    else:
+        # The tables of a file are what OPTIONS is in the settings.
+        inside = path[: path.index('"]') + len('"]')]
+        places = {}
+    places |= {
         inside: _OPTIONS,
         _at(inside, "workers"): _WORKER,
         _at(inside, "scheduler"): conf_recurring.SCHEDULER,
@@ -244,6 +278,8 @@ _OPTIONS: dict[str, Parser] = {
     "stop_grace": values.seconds_above_0,
     "crash_limit": values.whole,
     "liveness_file": values.file,
+    "supervisor_pidfile": values.file,
+    "on_thread_error": values.called,
     "preserve_finished_jobs": values.yes_or_no,
     "clear_finished_jobs_after": values.seconds_or_never,
     "clear_failed_jobs_after": values.seconds_or_never,

@@ -51,7 +51,10 @@ def seconds_above_0(value: Any, path: str) -> float:
 
 
 def seconds_or_never(value: Any, path: str) -> float | None:
-    """Read a duration, as seconds or a timedelta, or None for never."""
+    """Read a duration, as seconds or a timedelta; None or "never" is none."""
+    # TOML has no word for None.
+    if value == "never":
+        return None
     if isinstance(value, timedelta):
         value = value.total_seconds()
     return None if value is None else seconds(value, path)
@@ -144,6 +147,14 @@ def backoff(value: Any, path: str) -> Any:
     if value is None or callable(value) or is_path:
         return value
     raise wrong(path, "seconds, a timedelta, a dotted path or a callable", value)
+
+
+def called(value: Any, path: str) -> Any:
+    """Read what is called: a callable, its dotted path, or None for nothing."""
+    is_path = isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)+", value)
+    if value is None or callable(value) or is_path:
+        return value
+    raise wrong(path, "a callable, its dotted path, or None", value)
 
 
 def _is_number(value: Any) -> bool:

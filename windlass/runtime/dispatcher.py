@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from typing import Any
 
 from windlass import db
@@ -22,6 +23,7 @@ from windlass.runtime.outage import LOST
 from windlass.runtime.pruner import Pruner
 from windlass.runtime.scheduler import Scheduler
 from windlass.runtime.service import Service, serve
+from windlass.runtime.telling import tell_error, tell_hooks, told
 
 logger = logging.getLogger("windlass")
 
@@ -86,11 +88,29 @@ class Dispatcher:
             self.lease.start()
             janitor = Janitor(self.options)
             services: list[Service] = [janitor, Pruner(self.options)]
-            if self.fires:
-                services.append(Scheduler(self.options))
-            serve(services, self.db, wait=self.told.wait, owed=self.owed)
+            with self._scheduler(services):
+                serve(
+                    services,
+                    self.db,
+                    wait=self.told.wait,
+                    owed=self.owed,
+                    tell=partial(tell_error, self.options),
+                )
+                self._tell_stop()
             with suppress(*LOST):
                 janitor.leave()
             self.lease.stop()
         self.db.close()
         return self.exit_code
+
+    def _scheduler(self, services: list[Service]) -> AbstractContextManager[None]:
+        if not self.fires:
+            return nullcontext()
+        services.append(Scheduler(self.options))
+        return told(self.options, "scheduler", "scheduler", node=self.lease.node)
+
+    def _tell_stop(self) -> None:
+        node = self.lease.node
+        if self.fires:
+            tell_hooks(self.options, "scheduler", "stop", "scheduler", node=node)
+        tell_hooks(self.options, "dispatcher", "stop", self.name, node=node)

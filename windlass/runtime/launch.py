@@ -26,7 +26,9 @@ from windlass.runtime.budget import Budget
 from windlass.runtime.child import RECYCLED, RETIRED, Part
 from windlass.runtime.dispatcher import Dispatcher
 from windlass.runtime.liveness import Liveness
+from windlass.runtime.pidfile import Pidfile
 from windlass.runtime.supervisor import AT_ONCE, Plan, Supervisor
+from windlass.runtime.telling import Told, tell_hooks, told
 from windlass.runtime.worker import Worker
 
 logger = logging.getLogger("windlass")
@@ -57,11 +59,19 @@ class Topology:
 def launch(options: Options, topology: Topology) -> int:
     """Run the runtime in this process until it ends; give back the exit code."""
     import_tasks()
+    with (
+        Pidfile(options.supervisor_pidfile),
+        told(options, "supervisor", "supervisor"),
+    ):
+        return _launch(options, topology)
+
+
+def _launch(options: Options, topology: Topology) -> int:
     if options.mode == "async" or not hasattr(os, "fork"):
         plans = _plans(options, topology, supervisor_pid=None)
         liveness = Liveness(options.liveness_file)
         try:
-            return _run_in_threads(plans, liveness)
+            return _run_in_threads(plans, liveness, options)
         finally:
             liveness.remove()
     plans = _plans(options, topology, supervisor_pid=os.getpid())
@@ -110,15 +120,19 @@ def _plans(
     return plans
 
 
-def _worker(options: Options, worker: WorkerOptions, node: int, **rest: Any) -> Worker:
-    return Worker(options, worker, node=node, **rest)
+def _worker(
+    options: Options, worker: WorkerOptions, node: int, *, name: str, **rest: Any
+) -> Part:
+    part = Worker(options, worker, node=node, name=name, **rest)
+    return Told(part, options, "worker", name, node=node, queues=worker.queues)
 
 
-def _dispatcher(options: Options, node: int, **rest: Any) -> Dispatcher:
-    return Dispatcher(options, node=node, **rest)
+def _dispatcher(options: Options, node: int, *, name: str, **rest: Any) -> Part:
+    part = Dispatcher(options, node=node, name=name, **rest)
+    return Told(part, options, "dispatcher", name, node=node)
 
 
-def _run_in_threads(plans: list[Plan], liveness: Liveness) -> int:
+def _run_in_threads(plans: list[Plan], liveness: Liveness, options: Options) -> int:
     """Run every part as a thread of this process, which nobody supervises."""
     connections.close_all()
     parts = [(plan, plan.make(identity.new_node_id())) for plan in plans]
@@ -136,15 +150,19 @@ def _run_in_threads(plans: list[Plan], liveness: Liveness) -> int:
                 other.stop("another part ended")
         ended.set()
 
-    _stop_on_signals([part for _plan, part in parts])
+    asked = _stop_on_signals([part for _plan, part in parts])
     for plan, part in parts:
         threading.Thread(
             target=run, args=(plan, part), name=plan.name, daemon=True
         ).start()
+    said_stop = False
     while len(codes) < len(plans):
         liveness.touch()
         ended.wait(1.0)
         ended.clear()
+        if not said_stop and (asked or codes):
+            said_stop = True
+            tell_hooks(options, "supervisor", "stop", "supervisor")
     if RETIRED in codes.values():
         # A thread that does not end would keep the interpreter from ending.
         logging.shutdown()
@@ -152,7 +170,7 @@ def _run_in_threads(plans: list[Plan], liveness: Liveness) -> int:
     return max(0 if code == RECYCLED else code for code in codes.values())
 
 
-def _stop_on_signals(parts: list[Part]) -> None:
+def _stop_on_signals(parts: list[Part]) -> list[float]:
     asked_at: list[float] = []
 
     def stop(number: int, _frame: Any) -> None:
@@ -166,6 +184,7 @@ def _stop_on_signals(parts: list[Part]) -> None:
                 part.stop("the process was asked to stop")
 
     _on_signals(stop)
+    return asked_at
 
 
 def _on_signals(stop: Callable[[int, Any], None]) -> None:

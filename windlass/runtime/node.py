@@ -23,6 +23,7 @@ from windlass.db import rare
 from windlass.models import Node
 from windlass.runtime import identity, ledger
 from windlass.runtime.outage import LOST, Outage
+from windlass.runtime.telling import tell_error
 
 logger = logging.getLogger("windlass")
 
@@ -67,7 +68,7 @@ class Lease:
         self._listening_on: Any = None
         self._look_at = 0.0
         self.thread = threading.Thread(
-            target=self._beat_until_told, name="windlass-heartbeat", daemon=True
+            target=self._live, name="windlass-heartbeat", daemon=True
         )
 
     def register(self, *, wait: Callable[[float], bool]) -> bool:
@@ -112,6 +113,14 @@ class Lease:
         except LOST as error:
             logger.warning("%s: could not sign off (%s).", self.name, error)
 
+    def _live(self) -> None:
+        try:
+            self._beat_until_told()
+        except Exception as error:
+            logger.exception("%s: the heartbeat failed.", self.name)
+            tell_error(self.options, error)
+            self.lost("its heartbeat failed")
+
     def _beat_until_told(self) -> None:
         due = time.monotonic()
         while not self.stopping.is_set():
@@ -127,6 +136,8 @@ class Lease:
                 self._wait(min(LOOK_EVERY, max(0.0, due - time.monotonic())))
                 self.outage.ended()
             except LOST as error:
+                if self.outage.since is None:
+                    tell_error(self.options, error)
                 self._listening_on = None
                 self.stopping.wait(self.outage.began(error))
                 due = time.monotonic()

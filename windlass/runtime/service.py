@@ -39,6 +39,7 @@ def serve(
     *,
     wait: Callable[[float], bool],
     owed: dict[str, float],
+    tell: Callable[[BaseException], None] = lambda error: None,
 ) -> None:
     """
     Run services until ``wait`` says stop. An error in one never stops another.
@@ -62,8 +63,9 @@ def serve(
                             each.database_returned()
                 except LOST as error:
                     pause = outage.began(error)
-                except Exception:
+                except Exception as error:
                     logger.exception("%s: this tick failed.", service.name)
+                    tell(error)
                     due[service.name] = time.monotonic() + AFTER_AN_ERROR
         next_due = min(due.values()) - time.monotonic()
         if wait(max(pause, next_due, 0.0)):

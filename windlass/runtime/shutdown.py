@@ -21,6 +21,7 @@ from windlass.runtime.child import RETIRED
 from windlass.runtime.flusher import Report
 from windlass.runtime.outage import LOST
 from windlass.runtime.running import Held
+from windlass.runtime.telling import tell_hooks
 
 if TYPE_CHECKING:
     from windlass.runtime.worker import Worker
@@ -32,6 +33,8 @@ LAST_WRITES = 10.0
 def finish(worker: Worker) -> None:
     """Hand back what has not started, wait for what has, record all of it."""
     worker.running.asked_to_stop = True
+    said = {"node": worker.lease.node, "queues": worker.worker.queues}
+    tell_hooks(worker.options, "worker", "stop", worker.name, **said)
     worker.processes.ask_all_to_stop()
     if worker.abandoned:
         # Others have it all by now, and would refuse what is written here.

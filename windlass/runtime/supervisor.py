@@ -24,6 +24,7 @@ from django.db import connections
 
 from windlass import db
 from windlass.conf import Options
+from windlass.exceptions import ProcessExitError
 from windlass.runtime import identity
 from windlass.runtime.child import (
     ASKED,
@@ -41,6 +42,7 @@ from windlass.runtime.memory import OutOfMemory, megabytes, peak
 from windlass.runtime.outage import Outage
 from windlass.runtime.overdue import kill_if_overdue
 from windlass.runtime.recovery import Recovery
+from windlass.runtime.telling import tell_error, tell_hooks
 
 logger = logging.getLogger("windlass")
 
@@ -204,6 +206,9 @@ class Supervisor:
             patience = self.options.shutdown_timeout + LAST_WRITES
             self.kill_at = time.monotonic() + patience
             self._signal_all(signal.SIGTERM)
+        if self.stop_asked == 1:
+            tell_hooks(self.options, "supervisor", "stop", "supervisor")
+            connections.close_all()
 
     def _signal_all(self, number: int) -> None:
         for pid in [*(plan.pid for plan in self.plans), *self.rescues]:
@@ -278,6 +283,8 @@ class Supervisor:
         self._recover(Recovery.dead_children, told)
 
     def _recover_child(self, pid: int, how: str, told: Flag) -> None:
+        # Here rather than in the parent, which is to stay without threads.
+        tell_error(self.options, ProcessExitError(f"Process {pid} {how}."))
         self._recover(lambda recovery: recovery.child(pid, how), told)
 
     def _recover(self, find: Callable[[Recovery], object], told: Flag) -> None:

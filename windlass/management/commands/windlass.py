@@ -20,6 +20,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 import windlass
 from windlass import conf, db
+from windlass.conf_file import FILE
 from windlass.conf_recurring import SKIP_RECURRING, skips_recurring
 from windlass.exceptions import ConfigurationError
 from windlass.management.backend import lacks, options_of
@@ -37,6 +38,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         add = parser.add_argument
         add("--backend", default=None, help="Alias in TASKS; default: the first.")
+        add("--config", metavar="FILE", help=f"Options in TOML; default: {FILE}.")
         add("--mode", choices=["fork", "async"], help="Processes, or threads of one.")
         add("--queues", help='Selectors with commas, in order: "mail,import*,*".')
         add("--processes", type=int, help="Worker processes.")
@@ -62,6 +64,12 @@ class Command(BaseCommand):
         )
         add("--no-autoreload", action="store_false", dest="autoreload")
 
+    def execute(self, *args: Any, **given: Any) -> str | None:
+        """Name the file of options before Django's checks read it."""
+        if given.get("config"):
+            conf.use_file(given["config"])
+        return super().execute(*args, **given)
+
     def handle(self, **given: Any) -> None:
         try:
             options = self._options(given)
@@ -86,7 +94,10 @@ class Command(BaseCommand):
         _persist(check, options.database_alias)
         if given["verbosity"] > 0:
             self._say_hello(options, topology)
-        code = launch(options, topology)
+        try:
+            code = launch(options, topology)
+        except ConfigurationError as error:
+            raise CommandError(str(error), returncode=2) from error
         if given["verbosity"] > 0:
             self.stderr.write("Stopped.")
         if code:

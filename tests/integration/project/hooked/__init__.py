@@ -1,0 +1,1 @@
+"""An app that notes when its hooks are called, and where."""
