@@ -9,6 +9,7 @@ import ast
 import logging
 import re
 import statistics
+import subprocess
 import sys
 from contextlib import contextmanager
 from functools import cache
@@ -38,7 +39,7 @@ BANNED = {
 }
 FILE_LINES, FUNCTION_LINES, MEDIAN_LINES = 300, 40, 8
 # Lines of code, and the straight line's length: docs/adr/0011 says why these.
-CORE_LINES = 9500
+CORE_LINES = 10_500
 STRAIGHT_FUNCTIONS, STRAIGHT_FILES = {"postgresql": 38}, 13
 # Files over their budget: the decision record that allows it.
 LARGE_FILES: dict[str, str] = {}
@@ -94,11 +95,14 @@ def length(node):
 # Layers and who may do what
 
 
-def test_a_module_imports_from_lower_rows_only(monkeypatch):
-    linter = pytest.importorskip("importlinter.cli")
-
-    monkeypatch.chdir(ROOT)
-    assert linter.lint_imports(config_filename="pyproject.toml", no_cache=True) == 0
+def test_a_module_imports_from_lower_rows_only():
+    pytest.importorskip("importlinter")
+    # In a process of its own, because it switches off every logger that there is.
+    code = "from importlinter.cli import lint_imports as l; exit(l(no_cache=True))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def calls(text):
