@@ -224,6 +224,8 @@ def manual_vacuum(dialect):
 @pytest.mark.parametrize("backlog", BACKLOGS)
 def test_the_hot_statements_read_no_table_whole(dialect, manual_vacuum, backlog):
     BACKLOGS[backlog]()
+    # A connection is asked once whether it is direct.
+    dialect.lanes("default")
 
     with plans() as found:
         # The first executions make custom plans, the later ones the cached plan.
