@@ -6,6 +6,8 @@ import pytest
 
 from windlass import conf, hooks
 from windlass.exceptions import ConfigurationError
+from windlass.models import Node
+from windlass.runtime.node import Lease
 from windlass.runtime.telling import tell_error, tell_hooks, told
 
 BACKEND = "windlass.backend.WindlassBackend"
@@ -86,3 +88,28 @@ def test_every_decorator_registers_what_its_name_says(registry):
 
             assert getattr(hooks, f"on_{prefix}{event}")(mark) is mark
             assert hooks.registered(kind, event) == (mark,)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_heartbeat_that_fails_is_told_and_ends_its_part(monkeypatch):
+    errors, reasons = [], []
+    lease = Lease(
+        options(on_thread_error=errors.append, wakeup="poll"),
+        kind=Node.Kind.WORKER,
+        name="worker-1.1",
+        supervisor_pid=None,
+        details=dict,
+        wake=lambda: None,
+        lost=reasons.append,
+    )
+    failure = ValueError("not about the database")
+
+    def fails():
+        raise failure
+
+    monkeypatch.setattr(lease, "_beat", fails)
+    lease.start()
+    lease.thread.join(10)
+
+    assert errors == [failure]
+    assert reasons == ["its heartbeat failed"]

@@ -120,6 +120,8 @@ class Lease:
             logger.exception("%s: the heartbeat failed.", self.name)
             tell_error(self.options, error)
             self.lost("its heartbeat failed")
+        finally:
+            self.db.close()
 
     def _beat_until_told(self) -> None:
         due = time.monotonic()
@@ -141,7 +143,6 @@ class Lease:
                 self._listening_on = None
                 self.stopping.wait(self.outage.began(error))
                 due = time.monotonic()
-        self.db.close()
 
     def _beat(self) -> None:
         ledger.touch(self.node)
