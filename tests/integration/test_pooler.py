@@ -60,6 +60,15 @@ def test_it_says_once_that_it_polls_and_finds_what_comes_later(pooled):
     assert "does not answer" not in runtime.said()
 
 
+def test_what_fails_is_tried_again(pooled, journal):
+    failing = [tasks.fail_first.enqueue() for _ in range(5)]
+    pooled(options=workers(threads=2))
+
+    eventually(lambda: states() == {"succeeded": 5}, timeout=20)
+    for result in failing:
+        assert journal.attempts_by_job()[result.id] == [1, 2]
+
+
 def test_what_a_killed_worker_held_runs_again(pooled, journal, tmp_path):
     gate = tmp_path / "gate"
     held = tasks.wait_for_again.enqueue(str(gate))

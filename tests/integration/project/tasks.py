@@ -30,6 +30,14 @@ def work_again(context, seconds=0.0, label=""):
     _work(context, seconds, label)
 
 
+@task(takes_context=True, max_attempts=2, backoff=0.05)
+def fail_first(context):
+    """Raise in the first attempt alone."""
+    note("start", context)
+    if context.attempt == 1:
+        raise ValueError("not yet")
+
+
 @task(takes_context=True)
 async def swim(context, seconds=0.0, label=""):
     note("start", context, label)
