@@ -26,7 +26,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.dispatch import Signal
 
-from windlass import api, conf, conf_recurring, exceptions, recurring, signals
+from windlass import api, conf, conf_recurring, exceptions, logs, recurring, signals
 from windlass.api import claim_ready_jobs, execute_claimed_job
 from windlass.jobs import resolving
 from windlass.jobs.context import JobContext
@@ -274,6 +274,18 @@ def test_every_signal_is_described():
     own = {key for key, value in vars(signals).items() if isinstance(value, Signal)}
 
     assert set(names("reference/signals-and-logs.md", "## Ours")) == own
+
+
+def test_every_event_of_the_log_is_described_with_its_fields():
+    described = {}
+    for events, named in rows("reference/signals-and-logs.md", "### Events"):
+        for event in re.findall(r"`([\w.]+)`", events):
+            described[event] = set(re.findall(r"`(\w+)`", named))
+    own = {}
+    for event in logs.EVENTS.values():
+        own.setdefault(event.name, set()).update(event.fields)
+
+    assert described == own
 
 
 def test_every_keyword_of_a_task_is_described():

@@ -14,9 +14,14 @@ class WindlassConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks, and the receivers that Django 6 connects by itself."""
+        import logging
+
         import windlass.checks  # noqa: F401
+        from windlass.logs import name_events
         from windlass.tasks_api import BACKPORT
 
+        # It keeps every record; the same function is added once only.
+        logging.getLogger("windlass").addFilter(name_events)
         if BACKPORT:
             import django_tasks.checks
             import django_tasks.signals  # noqa: F401
