@@ -214,9 +214,10 @@ def test_a_worker_all_of_whose_threads_are_past_their_limit_is_stuck(stubborn, g
 
 def test_a_running_job_without_an_owner_is_found(start, settings):
     serve(settings, "default")
-    runtime = start("--queues", "default", options=PATIENT)
+    # The janitor makes its first sweep after six heartbeats.
+    slow = {**PATIENT, "process_heartbeat_interval": 10}
+    runtime = start("--queues", "default", options=slow)
     runtime.worker()
-    # The janitor makes its first sweep half a minute from now.
     eventually(is_well, timeout=20)
 
     tasks.work.using(queue_name="elsewhere").enqueue()

@@ -147,6 +147,8 @@ def test_a_fork_server_that_died_while_nobody_looked_is_replaced(start, journal)
     first = stubborn.add.enqueue(1, 1)
     server = ends(first).return_value["parent"]
     kill(server)
+    # Until it is dead it may take a job along.
+    eventually(lambda: not is_running(server))
 
     second = stubborn.add.enqueue(2, 2)
 

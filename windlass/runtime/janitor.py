@@ -16,8 +16,9 @@ from windlass.jobs import cancelling
 from windlass.runtime import ledger
 from windlass.runtime.recovery import Recovery
 
-# It reads the hot table once. Not at the start, when a backlog is waiting.
-SWEEP_EVERY, FIRST_SWEEP_AFTER = 60.0, 30.0
+# It reads the hot table once. Not at the start, when a backlog is waiting, but after so
+# many heartbeats.
+SWEEP_EVERY, FIRST_SWEEP_AFTER = 60.0, 6
 # A claim may commit after the death of the process that sent it, see recovery.
 LOOK_AGAIN_AFTER = 1.0
 
@@ -30,7 +31,8 @@ class Janitor:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.recovery = Recovery(options)
-        self._sweep_at = time.monotonic() + FIRST_SWEEP_AFTER
+        beats = FIRST_SWEEP_AFTER * options.process_heartbeat_interval
+        self._sweep_at = time.monotonic() + beats
         self._look_again_at = float("inf")
         self._trust_heartbeats_from = 0.0
         self._looked: tuple[float, datetime] | None = None
