@@ -119,6 +119,7 @@ def test_the_migrations_can_be_undone_and_done_again(committed):
             "windlass_ended",
             "windlass_node",
             "windlass_queue",
+            "windlass_rate",
             "windlass_job",
             "windlass_cancel",
             "windlass_schedule",

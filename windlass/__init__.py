@@ -5,7 +5,7 @@ Importing this package imports no model and needs no configured settings, so
 ``from windlass import task`` works at the top of any module.
 """
 
-from windlass.jobs.keys import unique
+from windlass.jobs.keys import rate_limit, unique
 from windlass.jobs.retries import Cancel, Retry, Snooze, exponential
 from windlass.task import Task, task
 
@@ -18,6 +18,7 @@ __all__ = [
     "Task",
     "__version__",
     "exponential",
+    "rate_limit",
     "task",
     "unique",
 ]

@@ -27,7 +27,7 @@ from windlass.exceptions import RefusedTask
 from windlass.jobs import announcing, lifecycle, results, unique
 from windlass.jobs.arguments import dump_call, dump_value
 from windlass.jobs.ids import uuid7, uuid7s
-from windlass.jobs.keys import UNIQUE
+from windlass.jobs.keys import RATES, UNIQUE, key_of
 from windlass.jobs.policies import check_policy, stored
 from windlass.jobs.results import JobResult
 from windlass.models.jobs import Job, State, parse_id
@@ -103,8 +103,10 @@ class WindlassBackend(BaseTaskBackend):
         Raises EnqueueError (also a TypeError or InvalidTask) with nothing stored.
         """
         job = self._new_job(uuid7(), self._checked_call(task), args, kwargs)
+        if hasattr(task.func, RATES):
+            job = self._limited(task, job, (task, args, kwargs))
         rule = getattr(task.func, UNIQUE, None)
-        key = rule and rule.key_of(task, args, kwargs)
+        key = rule and key_of(rule, task, args, kwargs)
         if rule and key:
             return self._enqueue_unique(job, key, rule.on_conflict)
         (enqueued_at,) = self._store([job])
@@ -134,6 +136,8 @@ class WindlassBackend(BaseTaskBackend):
                 self._new_job(job_id, parts[id(task)], args, kwargs)
                 for job_id, (task, args, kwargs) in zip(ids, calls, strict=True)
             ]
+            if any(hasattr(task.func, RATES) for task in tasks.values()):
+                jobs = list(map(self._limited, (c[0] for c in calls), jobs, calls))
             times = self._store(jobs)
             found = [
                 results.of_new(call[0], job, *call[1:], time)
@@ -226,6 +230,14 @@ class WindlassBackend(BaseTaskBackend):
     ) -> NewJob:
         args_text, kwargs_text = dump_call(call.task_path, args, kwargs)
         return NewJob(id, *call[1:5], args_text, kwargs_text, *call[7:])
+
+    def _limited(self, task: Any, job: NewJob, call: Call) -> NewJob:
+        rates = getattr(task.func, RATES, ())
+        keys = [key_of(rate, task, *call[1:]) for rate in rates]
+        if not any(keys):
+            return job
+        policy = json.loads(job.policy) if job.policy else {}
+        return job._replace(policy=json.dumps({**policy, "rates": keys}))
 
     # Results
 

@@ -21,7 +21,7 @@ import windlass
 from windlass import conf, db
 from windlass.db import Claimed, Dialect, Lane
 from windlass.exceptions import StaleJob
-from windlass.jobs import announcing, execution, lifecycle, queues
+from windlass.jobs import announcing, execution, lifecycle, queues, rates
 from windlass.jobs.outcomes import Executor
 from windlass.jobs.results import JobResult
 from windlass.models import Node
@@ -78,6 +78,7 @@ def claim_ready_jobs(
         # The node first: a job held by a node that nobody knows would be rescued.
         node = _register(dialect, hold)
         jobs = lifecycle.claim(dialect, hold.node, backend_alias, lanes, limit)
+        jobs = rates.admit(dialect, hold.node, backend_alias, jobs)
         if not jobs:
             node.delete()
     hold.unfinished.update(job.id for job in jobs)

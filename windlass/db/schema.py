@@ -65,6 +65,12 @@ UNIQUE = """
     CREATE UNIQUE INDEX windlass_live_unique
      ON windlass_live (backend_alias, unique_key)
 """
+EXACT_RATES = """
+    ALTER TABLE windlass_rate
+      MODIFY backend_alias varchar(64) CHARACTER SET utf8mb4 COLLATE {collation}
+        NOT NULL,
+      MODIFY `key` varchar(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL
+"""
 EXACT_QUEUES = """
     ALTER TABLE windlass_queue
       MODIFY backend_alias varchar(64) CHARACTER SET utf8mb4 COLLATE {collation}
@@ -77,6 +83,12 @@ EXACT_KEYS = """
         NOT NULL,
       MODIFY `key` varchar(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL
 """
+
+
+def name_rates_exactly(schema_editor: Any) -> None:
+    """Let keys of rate limits be equal when they are the same characters."""
+    if schema_editor.connection.vendor == "mysql":
+        schema_editor.execute(EXACT_RATES.format(collation=_exact(schema_editor)))
 
 
 def name_queues_exactly(schema_editor: Any) -> None:

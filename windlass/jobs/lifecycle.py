@@ -35,6 +35,7 @@ class Transition(NamedTuple):
 
 WAITING = (State.SCHEDULED, State.BLOCKED, State.READY)
 LIVE = (*WAITING, State.RUNNING)
+AGAIN = (State.READY, State.SCHEDULED)
 REVIVABLE = (State.FAILED, State.CANCELLED, State.DISCARDED)
 
 TRANSITIONS = (
@@ -44,11 +45,11 @@ TRANSITIONS = (
     Transition("complete", (State.RUNNING,), (State.SUCCEEDED,), "flusher"),
     Transition("fail", (State.RUNNING,), (State.SCHEDULED, State.FAILED), "flusher"),
     Transition("snooze", (State.RUNNING,), (State.SCHEDULED,), "task"),
-    Transition("release", (State.RUNNING,), (State.READY,), "worker, supervisor"),
+    Transition("release", (State.RUNNING,), AGAIN, "worker, supervisor, limits"),
     Transition(
         "rescue",
         (State.RUNNING,),
-        (State.READY, State.SCHEDULED, State.FAILED, State.CANCELLED),
+        (*AGAIN, State.FAILED, State.CANCELLED),
         "supervisor, janitor",
     ),
     Transition("expire", (State.RUNNING,), (State.DISCARDED,), "worker"),
@@ -59,7 +60,7 @@ TRANSITIONS = (
     Transition("hasten", (State.SCHEDULED,), (State.READY,), "user"),
     Transition("cancel", LIVE, (State.CANCELLED,), "user, workflow, task"),
     Transition("discard", (*WAITING, State.FAILED), (State.DISCARDED,), "user, limits"),
-    Transition("retry", REVIVABLE, (State.READY, State.SCHEDULED), "user"),
+    Transition("retry", REVIVABLE, AGAIN, "user"),
     Transition("prune", ENDS, (), "janitor"),
 )
 
@@ -131,9 +132,9 @@ def snooze(attempt: Attempt, delay: float) -> Returned:
     return Returned(attempt.job.id, attempt.job.claim, delay, None, attempt_back=1)
 
 
-def release(job: Claimed) -> Returned:
+def release(job: Claimed, *, delay: float = 0.0) -> Returned:
     """Give a running job back, as if this attempt had never started."""
-    return Returned(job.id, job.claim, 0.0, None, attempt_back=1)
+    return Returned(job.id, job.claim, delay, None, attempt_back=1)
 
 
 def cancel_running(attempt: Attempt, entry: dict[str, Any]) -> Ended:
@@ -239,9 +240,6 @@ def may_run_again(job: Claimed) -> bool:
     if on_lost == "fail":
         return False
     return on_lost == "retry" or job.attempts < job.max_attempts
-
-
-# Jobs that no node holds
 
 
 def block(db: Dialect, ids: Sequence[str], hold: str) -> set[str]:

@@ -4,6 +4,7 @@ from windlass.models.cancels import CancelRequest
 from windlass.models.jobs import EndedJob, Job, LiveJob, Reason, State
 from windlass.models.nodes import Node
 from windlass.models.queues import Queue
+from windlass.models.rates import RateWindow
 from windlass.models.schedules import Schedule, ScheduleMark
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "LiveJob",
     "Node",
     "Queue",
+    "RateWindow",
     "Reason",
     "Schedule",
     "ScheduleMark",

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 
 from windlass.conf import WorkerOptions
 from windlass.db import Claimed, Dialect, rare
-from windlass.jobs import lifecycle
+from windlass.jobs import lifecycle, rates
 from windlass.jobs.queues import Lanes
 
 # The most jobs one claim takes, and the most claimed and not yet durable.
@@ -113,6 +113,11 @@ class Claimer:
         if full:
             self.lanes.full_claim_took(now - begun, now=now)
         self.lanes.learn(jobs, now=now)
+        if rates.are_limited(jobs):
+            admitted = rates.admit(self.db, self.node, self.backend_alias, jobs)
+            # What was released made room, so there may be more that is ready.
+            self.looked_everywhere &= len(admitted) == len(jobs)
+            return admitted
         return jobs
 
     def _look_for_lanes(self, *, short: bool) -> bool:

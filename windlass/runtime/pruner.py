@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from windlass import db, firing
 from windlass.conf import Options
+from windlass.jobs import rates
 from windlass.jobs.retention import Pruning, retentions
 
 BATCH = 1000
@@ -50,6 +51,8 @@ class Pruner:
                 pruning.look_everywhere()
         is_more = [pruning.step() == BATCH for pruning in self.prunings]
         is_more.append(self._prune_marks() == BATCH)
+        idle = rates.forget_idle(self.db, self.options.alias, limit=BATCH)
+        is_more.append(idle == BATCH)
         if any(is_more):
             return max(SHORTEST_PAUSE, time.monotonic() - began)
         return self.look_every

@@ -10,7 +10,7 @@ from pathlib import Path
 from django.db import connection, transaction
 
 from tests.integration.project.journal import note
-from windlass import task
+from windlass import rate_limit, task
 
 
 def _work(context, seconds, label):
@@ -23,6 +23,12 @@ def _work(context, seconds, label):
 @task(takes_context=True)
 def work(context, seconds=0.0, label=""):
     _work(context, seconds, label)
+
+
+@task(takes_context=True)
+@rate_limit(key="rated", rate="6/2s")
+def rated(context, label=""):
+    _work(context, 0.0, label)
 
 
 @task(takes_context=True, max_attempts=5, backoff=0.05)
