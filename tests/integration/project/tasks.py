@@ -25,7 +25,7 @@ def work(context, seconds=0.0, label=""):
     _work(context, seconds, label)
 
 
-@task(takes_context=True)
+@task(takes_context=True, max_attempts=5)
 @rate_limit(key="rated", rate="6/2s")
 def rated(context, label=""):
     _work(context, 0.0, label)
