@@ -48,7 +48,7 @@ LARGE_FUNCTIONS: dict[str, str] = {}
 SLEEPERS = {"waiting.py", "kill_cycles.py", "storm.py", "work.py"}
 
 # What moves a job: said by the lifecycle to the dialect, and by nobody else.
-MOVES = {"insert", "insert_many", "claim", "finish", "put_back"}
+MOVES = {"insert", "insert_many", "storing", "claim", "finish", "put_back"}
 RARE_MOVES = {
     *("end_waiting", "discard_failed", "hold", "unhold", "hasten", "revive"),
     *("prune", "insert_unique", "refuse"),

@@ -138,11 +138,13 @@ class WindlassBackend(BaseTaskBackend):
             ]
             if any(hasattr(task.func, RATES) for task in tasks.values()):
                 jobs = list(map(self._limited, (c[0] for c in calls), jobs, calls))
-            times = self._store(jobs)
-            found = [
-                results.of_new(call[0], job, *call[1:], time)
-                for call, job, time in zip(calls, jobs, times, strict=True)
-            ]
+            own = self.configuration
+            dialect, notify = db.dialect(own.database_alias), own.wakeup != "poll"
+            with lifecycle.enqueueing(dialect, jobs, notify=notify) as times:
+                found = [
+                    results.of_new(call[0], job, *call[1:], time)
+                    for call, job, time in zip(calls, jobs, times, strict=True)
+                ]
         if heard(task_enqueued):
             for result in found:
                 task_enqueued.send_robust(sender=type(self), task_result=result)

@@ -35,6 +35,7 @@ from windlass.models.jobs import EndedJob, LiveJob
 from windlass.models.queues import Queue
 
 STEP = timedelta(microseconds=1)
+Times = list[datetime]
 JSON_COLUMNS = ("args", "kwargs", "history", "metadata", "policy")
 
 
@@ -71,9 +72,7 @@ class Dialect:
         """Store one job with one statement; give back when it was enqueued."""
         return self.insert_many([job], notify=notify)[0]
 
-    def insert_many(
-        self, jobs: Sequence[NewJob], *, notify: bool = True
-    ) -> list[datetime]:
+    def insert_many(self, jobs: Sequence[NewJob], *, notify: bool = True) -> Times:
         """Store jobs, all or none; their times rise by a microsecond, in order."""
         now = self.now()
         times = [now + STEP * place for place in range(len(jobs))]
@@ -82,6 +81,11 @@ class Dialect:
             batch_size=1000,
         )
         return times
+
+    @contextmanager
+    def storing(self, jobs: Sequence[NewJob], *, notify: bool) -> Iterator[Times]:
+        """Store jobs as ``insert_many`` does, around what is done with their times."""
+        yield self.insert_many(jobs, notify=notify)
 
     def notify(self, jobs: Sequence[NewJob]) -> None:
         """Wake who waits for jobs like these, where there are notifications."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from operator import attrgetter
@@ -20,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from windlass.db.base import STEP, Dialect
+from windlass.db.base import STEP, Dialect, Times
 from windlass.db.postgresql_sessions import is_direct, own_cursor
 from windlass.db.postgresql_statements import (
     CLAIM,
@@ -102,34 +103,35 @@ class PostgreSQL(Dialect):
                 own = raw._windlass = _Straight(raw)
             return own.fetch(sql, values)
 
-    def insert_many(
-        self, jobs: Sequence[NewJob], *, notify: bool = True
-    ) -> list[datetime]:
+    def insert_many(self, jobs: Sequence[NewJob], *, notify: bool = True) -> Times:
         """Store jobs, all or none; their times rise by a microsecond, in order."""
-        with self.connection.cursor() as cursor:
-            if len(jobs) >= COPY_FROM and _psycopg3():
-                times = self._copy(cursor, jobs)
-            else:
-                rows = [
-                    (*job[:8], job.metadata, job.policy, job.run_after) for job in jobs
-                ]
-                cursor.execute(INSERT_MANY, [json.dumps(rows, default=str)])
-                now = cursor.fetchone()[0]
-                times = [now + STEP * place for place in range(1, len(jobs) + 1)]
+        with self.storing(jobs, notify=notify) as times:
+            return times
+
+    @contextmanager
+    def storing(self, jobs: Sequence[NewJob], *, notify: bool) -> Iterator[Times]:
+        """Store jobs, and let their times be used while the server is not done yet."""
+        if len(jobs) >= COPY_FROM and _psycopg3():
+            with self._copying(jobs) as times:
+                yield times
+        else:
+            rows = [(*job[:8], job.metadata, job.policy, job.run_after) for job in jobs]
+            now = self._all(INSERT_MANY, [json.dumps(rows, default=str)])[0][0]
+            yield [now + STEP * place for place in range(1, len(jobs) + 1)]
         if notify:
             self.notify(jobs)
-        return times
 
-    def _copy(self, cursor: Any, jobs: Sequence[NewJob]) -> list[datetime]:
-        cursor.execute("SELECT statement_timestamp()")
-        now = cursor.fetchone()[0]
+    @contextmanager
+    def _copying(self, jobs: Sequence[NewJob]) -> Iterator[Times]:
+        now = self.now()
         times = [now + STEP * place for place in range(len(jobs))]
-        with self.connection.wrap_database_errors, cursor.copy(COPY) as copy:
-            for start in range(0, len(jobs), COPY_CHUNK):
-                end = start + COPY_CHUNK
-                lines = map(copy_line, jobs[start:end], times[start:end])
-                copy.write("".join(lines))
-        return times
+        with self.connection.cursor() as cursor, self.connection.wrap_database_errors:
+            with cursor.copy(COPY) as copy:
+                for start in range(0, len(jobs), COPY_CHUNK):
+                    end = start + COPY_CHUNK
+                    lines = map(copy_line, jobs[start:end], times[start:end])
+                    copy.write("".join(lines))
+                yield times
 
     def _channel_to_notify(self, job: NewJob) -> str | None:
         # A notification inside a transaction is sent at its commit, which may be far

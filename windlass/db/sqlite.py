@@ -28,7 +28,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from windlass.db.base import STEP, Dialect
+from windlass.db.base import STEP, Dialect, Times
 from windlass.db.records import (
     CLAIMED_COLUMNS,
     KEPT_COLUMNS,
@@ -109,9 +109,7 @@ class SQLite(Dialect):
 
     # Enqueue
 
-    def insert_many(
-        self, jobs: Sequence[NewJob], *, notify: bool = True
-    ) -> list[datetime]:
+    def insert_many(self, jobs: Sequence[NewJob], *, notify: bool = True) -> Times:
         """Store jobs, all or none; their times rise by a microsecond, in order."""
         now = timezone.now()
         times = [now + STEP * place for place in range(len(jobs))]

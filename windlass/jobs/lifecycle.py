@@ -80,9 +80,6 @@ class Attempt(NamedTuple):
     ended: float
 
 
-# Enqueue and claim
-
-
 def enqueue(
     db: Dialect, jobs: Sequence[NewJob], *, notify: bool = True
 ) -> list[datetime]:
@@ -90,6 +87,11 @@ def enqueue(
     if len(jobs) == 1:
         return [db.insert(jobs[0], notify=notify)]
     return db.insert_many(jobs, notify=notify)
+
+
+def enqueueing(db: Dialect, jobs: Sequence[NewJob], *, notify: bool) -> Any:
+    """Enqueue around what is done with the jobs' times; see ``Dialect.storing``."""
+    return db.storing(jobs, notify=notify)
 
 
 def enqueue_unique(db: Dialect, job: NewJob, key: str, *, notify: bool) -> str | None:
