@@ -170,7 +170,7 @@ class PgBouncer:
         )
         self.process = subprocess.Popen(
             [_which("pgbouncer"), "-q", settings],
-            **_as(_owner("postgres"), directory),
+            **_as(_pooler_owner(given("WINDLASS_TEST_PG_HOST", "")), directory),
             start_new_session=True,
         )
         eventually(lambda: _listens(self.port), timeout=PATIENCE)
@@ -217,6 +217,13 @@ def _owner(name):
     with suppress(KeyError):
         return pwd.getpwnam(name).pw_name
     return "nobody"
+
+
+def _pooler_owner(host):
+    """Who may use the server's socket, where it has one in a directory of its own."""
+    if os.geteuid() == 0 and host.startswith("/"):
+        return Path(host).owner()
+    return _owner("postgres")
 
 
 def _as(owner, directory):
