@@ -190,7 +190,7 @@ class SQLite(Database):
     ascending_id = "printf('%032x', n)"
     a_year_away = "strftime('%Y-%m-%d %H:%M:%f', 'now', '1 year', n || ' seconds')"
     two_days_ago = (
-        "strftime('%Y-%m-%d %H:%M:%f', 'now', '-2 days', n / 1000.0 || ' seconds')"
+        "strftime('%Y-%m-%d %H:%M:%f', 'now', '-2 days', (n / 1000.0) || ' seconds')"
     )
 
     def connect(self, name: str) -> sqlite3.Connection:
