@@ -81,9 +81,11 @@ def test_claim_finish_and_enqueue_at_the_same_time_lose_nothing(
     assert states() == {"succeeded": 220}
 
 
-def test_an_open_claim_holds_nobody_up(dialect, others, gate, vendor):
+def test_an_open_claim_holds_nobody_up(dialect, others, gate, vendor, is_own):
     if vendor == "sqlite":
         pytest.skip("SQLite has one writer")
+    if vendor == "mysql" and not is_own:
+        pytest.skip("InnoDB locks all it sorts; only the own dialect names the index")
     dialect.insert_many(several(6))
 
     def claim_and_sit(dialect):
