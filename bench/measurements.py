@@ -34,10 +34,12 @@ class Sizes:
     beside: int = 100_000
     snapshot: int = 200_000
     schedules: int = 10_000
+    hot: int = 5_000
+    keyed: int = 40_000
     thorough: bool = True
 
 
-SMOKE = Sizes(200, 500, 400, 10, 50, 1_000, 300, 300, 100, thorough=False)
+SMOKE = Sizes(200, 500, 400, 10, 50, 1_000, 300, 300, 100, 60, 300, thorough=False)
 
 
 def enqueue(run: Run, db: Any, sizes: Sizes) -> Figures:
@@ -167,6 +169,29 @@ def backlog(run: Run, db: Any, sizes: Sizes) -> Figures:
     return {name: 100 * rate / alone for name, rate in figures.items()}
 
 
+def limits(run: Run, db: Any, sizes: Sizes) -> Figures:
+    """One hot key; ten thousand keys; and the drain beside a million that wait."""
+
+    def blocked() -> None:
+        run.produce(db, "fill-scheduled", 1)
+        changes = {"id": db.ascending_id, "available_at": db.a_year_away}
+        db.multiply("windlass_live", sizes.others, **changes, hold="'limit'")
+        waiter = "(job, key, nice, enqueued_at) SELECT id, 'busy', nice, enqueued_at"
+        db.query(f"INSERT INTO windlass_waiter {waiter} FROM windlass_live")
+
+    def rate(fill: str, n: int, prepare: Callable[[], None] = lambda: None) -> float:
+        return drain(run, db, n, worker=ONE_THREAD, fill=fill, prepare=prepare)
+
+    figures = {"hot_key": rate("fill-hot", sizes.hot)}
+    before = rate("fill", sizes.keyed)
+    keyed = rate("fill-keyed", sizes.keyed)
+    beside = rate("fill", sizes.keyed, blocked)
+    alone = mean([before, rate("fill", sizes.keyed)]) if sizes.thorough else before
+    figures["keys"] = 100 * keyed / alone
+    figures["beside_blocked"] = 100 * beside / alone
+    return figures
+
+
 def snapshot(run: Run, db: Any, sizes: Sizes) -> Figures:
     """The drain while another session holds an old snapshot open."""
     normal = drain(run, db, sizes.snapshot, worker=ONE_THREAD)
@@ -191,4 +216,5 @@ SUBJECTS: dict[str, Callable[[Run, Any, Sizes], Figures]] = {
     "backlog": backlog,
     "snapshot": snapshot,
     "schedules": schedules,
+    "limits": limits,
 }

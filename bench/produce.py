@@ -82,6 +82,20 @@ def fill_coroutines(n: int) -> Answer:
     return _fill(pause, n)
 
 
+def fill_hot(n: int) -> Answer:
+    """Enqueue n jobs of one key."""
+    from bench.tasks import hot
+
+    return _fill(hot, n)
+
+
+def fill_keyed(n: int) -> Answer:
+    """Enqueue n jobs of 10,000 keys in turns."""
+    from bench.tasks import keyed
+
+    return _fill(keyed, n)
+
+
 def fill_scheduled(n: int) -> Answer:
     """Enqueue n jobs for next year."""
     from bench.tasks import noop
@@ -165,6 +179,8 @@ OPERATIONS: dict[str, Callable[[int], Answer]] = {
     "all-at-once": all_at_once,
     "fill": fill,
     "fill-coroutines": fill_coroutines,
+    "fill-hot": fill_hot,
+    "fill-keyed": fill_keyed,
     "fill-scheduled": fill_scheduled,
     "paced": paced,
     "poll-schedules": poll_schedules,

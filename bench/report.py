@@ -64,6 +64,9 @@ LINES = [
         {PG: 5.0, SQLITE: 5.0},
     ),
     Line("schedules_p99", "  99th percentile", "ms"),
+    Line("hot_key", "one key, one at a time", "jobs/s", {PG: 500}),
+    Line("keys", "10,000 keys, one at a time each, of a drain", "%", {PG: 60}),
+    Line("beside_blocked", "drain beside 1,000,000 blocked", "%", {PG: 80}),
     Line("old_snapshot", "drain of 200,000 under an old snapshot", "%", {PG: 50}),
 ]
 

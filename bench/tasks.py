@@ -1,9 +1,11 @@
-"""The tasks that are measured: one that does nothing, one that waits."""
+"""The tasks that are measured: they do nothing, or wait, or are limited."""
 
 import asyncio
 
 from bench.marks import mark
-from windlass import task
+from windlass import concurrency, task
+
+KEYS = 10_000
 
 
 @task
@@ -17,3 +19,17 @@ async def pause(number: int) -> None:
     """Wait 0.1 s for something outside."""
     mark(number)
     await asyncio.sleep(0.1)
+
+
+@task
+@concurrency(key="hot")
+def hot(number: int) -> None:
+    """Do nothing, one at a time."""
+    mark(number)
+
+
+@task
+@concurrency(key=lambda number: str(number % KEYS))
+def keyed(number: int) -> None:
+    """Do nothing, one at a time of each of 10,000 keys."""
+    mark(number)

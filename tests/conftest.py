@@ -14,6 +14,8 @@ from windlass.models import (
     Node,
     Schedule,
     ScheduleMark,
+    Slot,
+    Waiter,
 )
 from windlass.runtime import ledger
 
@@ -38,8 +40,8 @@ def committed(django_db_setup, django_db_blocker):
 
 
 def _remove_everything():
-    everything = (LiveJob, EndedJob, Node, CancelRequest, Schedule, ScheduleMark)
-    for model in everything:
+    jobs = (LiveJob, EndedJob, CancelRequest, Slot, Waiter)
+    for model in (*jobs, Node, Schedule, ScheduleMark):
         model.objects.all()._raw_delete("default")
 
 

@@ -5,7 +5,7 @@ Importing this package imports no model and needs no configured settings, so
 ``from windlass import task`` works at the top of any module.
 """
 
-from windlass.jobs.keys import rate_limit, unique
+from windlass.jobs.keys import concurrency, rate_limit, unique
 from windlass.jobs.retries import Cancel, Retry, Snooze, exponential
 from windlass.task import Task, task
 
@@ -17,6 +17,7 @@ __all__ = [
     "Snooze",
     "Task",
     "__version__",
+    "concurrency",
     "exponential",
     "rate_limit",
     "task",

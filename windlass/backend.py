@@ -27,7 +27,7 @@ from windlass.exceptions import RefusedTask
 from windlass.jobs import announcing, lifecycle, results, unique
 from windlass.jobs.arguments import dump_call, dump_value
 from windlass.jobs.ids import uuid7, uuid7s
-from windlass.jobs.keys import RATES, UNIQUE, key_of
+from windlass.jobs.keys import UNIQUE, has_limits, key_of, limit_keys
 from windlass.jobs.policies import check_policy, stored
 from windlass.jobs.results import JobResult
 from windlass.models.jobs import Job, State, parse_id
@@ -103,7 +103,7 @@ class WindlassBackend(BaseTaskBackend):
         Raises EnqueueError (also a TypeError or InvalidTask) with nothing stored.
         """
         job = self._new_job(uuid7(), self._checked_call(task), args, kwargs)
-        if hasattr(task.func, RATES):
+        if has_limits(task.func):
             job = self._limited(task, job, (task, args, kwargs))
         rule = getattr(task.func, UNIQUE, None)
         key = rule and key_of(rule, task, args, kwargs)
@@ -136,7 +136,7 @@ class WindlassBackend(BaseTaskBackend):
                 self._new_job(job_id, parts[id(task)], args, kwargs)
                 for job_id, (task, args, kwargs) in zip(ids, calls, strict=True)
             ]
-            if any(hasattr(task.func, RATES) for task in tasks.values()):
+            if any(has_limits(task.func) for task in tasks.values()):
                 jobs = list(map(self._limited, (c[0] for c in calls), jobs, calls))
             own = self.configuration
             dialect, notify = db.dialect(own.database_alias), own.wakeup != "poll"
@@ -234,12 +234,11 @@ class WindlassBackend(BaseTaskBackend):
         return NewJob(id, *call[1:5], args_text, kwargs_text, *call[7:])
 
     def _limited(self, task: Any, job: NewJob, call: Call) -> NewJob:
-        rates = getattr(task.func, RATES, ())
-        keys = [key_of(rate, task, *call[1:]) for rate in rates]
-        if not any(keys):
+        keys = limit_keys(task, *call[1:])
+        if not keys:
             return job
         policy = json.loads(job.policy) if job.policy else {}
-        return job._replace(policy=json.dumps({**policy, "rates": keys}))
+        return job._replace(policy=json.dumps({**policy, **keys}))
 
     # Results
 

@@ -22,6 +22,7 @@ from windlass import conf, db
 from windlass.db import Claimed, Dialect, Lane
 from windlass.exceptions import StaleJob
 from windlass.jobs import announcing, execution, lifecycle, queues, rates
+from windlass.jobs.limits import Limits
 from windlass.jobs.outcomes import Executor
 from windlass.jobs.results import JobResult
 from windlass.models import Node
@@ -78,6 +79,7 @@ def claim_ready_jobs(
         # The node first: a job held by a node that nobody knows would be rescued.
         node = _register(dialect, hold)
         jobs = lifecycle.claim(dialect, hold.node, backend_alias, lanes, limit)
+        jobs = _limits(hold).admit(dialect, hold.node, jobs)
         jobs = rates.admit(dialect, hold.node, backend_alias, jobs)
         if not jobs:
             node.delete()
@@ -107,8 +109,10 @@ def execute_claimed_job(claimed: ClaimedJob) -> JobResult:
     hold.unfinished.discard(job.id)
     dialect = _dialect(hold.backend_alias)
     try:
-        if not outcome.recorded:
-            lifecycle.record_one(dialect, hold.node, outcome.move)
+        with transaction.atomic(using=dialect.database):
+            if not outcome.recorded:
+                lifecycle.record_one(dialect, hold.node, outcome.move)
+            _limits(hold).release(dialect, hold.node, [job], takes=_nobody)
     except StaleJob:
         _sign_off(dialect, hold)
         raise
@@ -116,6 +120,15 @@ def execute_claimed_job(claimed: ClaimedJob) -> JobResult:
     announcing.announce(outcome, executor)
     assert outcome.result is not None, "an Executor shows results by default"
     return outcome.result
+
+
+def _limits(hold: _Hold) -> Limits:
+    options = conf.options(hold.backend_alias)
+    return Limits(hold.backend_alias, options.queue_limits)
+
+
+def _nobody(job: Claimed) -> bool:
+    return False
 
 
 def _dialect(backend_alias: str) -> Dialect:

@@ -71,6 +71,8 @@ class Options:
     clear_recurring_executions_after: float | None = None
     scheduler: SchedulerOptions = field(default_factory=SchedulerOptions)
     recurring: tuple[Recurring, ...] = ()
+    queue_limits: Mapping[str, int] = field(default_factory=dict)
+    default_concurrency_duration: float = 180
     max_attempts: int = 1
     backoff: float | str | Callable[..., Any] | None = None
     # Django's allow-list; empty means that any queue name is welcome.
@@ -212,8 +214,7 @@ def _advice(name: str, path: str, parsers: Mapping[str, Parser]) -> str:
         places = {entry: _ENTRY}
     else:
         # The tables of a file are what OPTIONS is in the settings.
-        inside = path[: path.index('"]') + len('"]')]
-        places = {}
+        inside, places = path[: path.index('"]') + len('"]')], {}
     places |= {
         inside: _OPTIONS,
         _at(inside, "workers"): _WORKER,
@@ -286,6 +287,8 @@ _OPTIONS: dict[str, Parser] = {
     "clear_recurring_executions_after": values.seconds_or_never,
     "scheduler": _scheduler,
     "recurring": _recurring,
+    "queue_limits": values.limits_by_queue,
+    "default_concurrency_duration": values.seconds_above_0,
 }
 
 _ENTRY: dict[str, Parser] = {

@@ -8,7 +8,7 @@ rest of Windlass works with; what it refuses is a ConfigurationError with that p
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -121,6 +121,14 @@ def queue_names(value: Any, path: str) -> tuple[str, ...]:
         if not isinstance(name, str) or not name:
             raise wrong(f"{path}[{index}]", "a queue name", name)
     return tuple(value)
+
+
+def limits_by_queue(value: Any, path: str) -> dict[str, int]:
+    """Read how many jobs of each of some queues run at the same time."""
+    if not isinstance(value, Mapping):
+        raise wrong(path, "a mapping of queue names to whole numbers", value)
+    queue_names(list(value), path)
+    return {name: whole(limit, f'{path}["{name}"]') for name, limit in value.items()}
 
 
 def selectors(value: Any, path: str) -> tuple[str, ...]:

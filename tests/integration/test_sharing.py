@@ -14,12 +14,12 @@ from windlass.tasks_api import task_backends
 
 
 def test_two_supervisors_share_the_work_and_claim_each_job_once(start, journal):
-    calls = [(tasks.work, [0.002], {}) for _ in range(600)]
+    calls = [(tasks.work, [0.02], {}) for _ in range(300)]
     runtimes = [start(options=workers(processes=1, threads=2)) for _ in range(2)]
     pids = {pid for runtime in runtimes for pid in runtime.worker()}
     task_backends["default"].enqueue_all(calls)
 
-    eventually(lambda: states() == {"succeeded": 600}, timeout=30)
+    eventually(lambda: states() == {"succeeded": 300}, timeout=30)
 
     assert set(journal.starts_by_job().values()) == {1}
     assert {line.pid for line in journal.starts()} == pids

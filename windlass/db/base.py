@@ -87,7 +87,7 @@ class Dialect:
         """Store jobs as ``insert_many`` does, around what is done with their times."""
         yield self.insert_many(jobs, notify=notify)
 
-    def notify(self, jobs: Sequence[NewJob]) -> None:
+    def notify(self, jobs: Sequence[NewJob | LiveJob]) -> None:
         """Wake who waits for jobs like these, where there are notifications."""
 
     def live(self, job: NewJob, now: datetime) -> LiveJob:

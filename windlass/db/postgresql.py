@@ -35,6 +35,7 @@ from windlass.db.postgresql_statements import (
     copy_line,
 )
 from windlass.db.records import CANCEL, Claimed, Ended, Lane, NewJob, Returned, channel
+from windlass.models.jobs import LiveJob
 
 # Above this many jobs, COPY beats an INSERT from JSON.
 COPY_FROM = 200
@@ -133,7 +134,7 @@ class PostgreSQL(Dialect):
                     copy.write("".join(lines))
                 yield times
 
-    def _channel_to_notify(self, job: NewJob) -> str | None:
+    def _channel_to_notify(self, job: NewJob | LiveJob) -> str | None:
         # A notification inside a transaction is sent at its commit, which may be far
         # away, so each transaction counts for itself.
         now = time.monotonic()
@@ -147,7 +148,7 @@ class PostgreSQL(Dialect):
         times[key] = now
         return channel(job.backend_alias)
 
-    def notify(self, jobs: Sequence[NewJob]) -> None:
+    def notify(self, jobs: Sequence[NewJob | LiveJob]) -> None:
         """Wake who waits for jobs like these, at the caller's commit."""
         queues = {f"{job.backend_alias}\0{job.queue_name}": job for job in jobs}
         for job in queues.values():

@@ -18,6 +18,7 @@ from django.db.models import Count
 
 from windlass.db.base import Dialect, delete_live
 from windlass.db.records import KEPT_COLUMNS, Claimed, NewJob
+from windlass.db.slots import forget_waiters
 from windlass.models.cancels import CancelRequest
 from windlass.models.jobs import (
     EndedJob,
@@ -81,6 +82,7 @@ def end_waiting(
             for row in rows
         )
         delete_live(db.database, [row.id for row in rows])
+        forget_waiters(db, [str(row.id) for row in rows if row.hold])
     return _ids(rows)
 
 
@@ -107,6 +109,8 @@ def unhold(db: Dialect, ids: Sequence[str]) -> set[str]:
     with transaction.atomic(using=db.database):
         rows = [row for row in _waiting(db, ids) if row.hold]
         _set(db, rows, hold="", available_at=db.now())
+        forget_waiters(db, [str(row.id) for row in rows])
+        db.notify(rows)
     return _ids(rows)
 
 

@@ -71,6 +71,10 @@ EXACT_RATES = """
         NOT NULL,
       MODIFY `key` varchar(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL
 """
+EXACT_LIMITS = """
+    ALTER TABLE {table}
+      MODIFY `key` varchar(400) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL
+"""
 EXACT_QUEUES = """
     ALTER TABLE windlass_queue
       MODIFY backend_alias varchar(64) CHARACTER SET utf8mb4 COLLATE {collation}
@@ -83,6 +87,15 @@ EXACT_KEYS = """
         NOT NULL,
       MODIFY `key` varchar(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL
 """
+
+
+def name_limits_exactly(schema_editor: Any) -> None:
+    """Let keys of concurrency limits be equal when they are the same characters."""
+    if schema_editor.connection.vendor == "mysql":
+        for table in ("windlass_slot", "windlass_waiter"):
+            schema_editor.execute(
+                EXACT_LIMITS.format(table=table, collation=_exact(schema_editor))
+            )
 
 
 def name_rates_exactly(schema_editor: Any) -> None:

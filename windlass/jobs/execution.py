@@ -21,7 +21,7 @@ from windlass.jobs import announcing, lifecycle, outcomes, resolving
 from windlass.jobs.arguments import dump_result
 from windlass.jobs.context import JobContext
 from windlass.jobs.outcomes import Executor, Outcome
-from windlass.jobs.policies import has_expired, timeout_of
+from windlass.jobs.policies import refusal, timeout_of
 from windlass.jobs.results import JobResult
 from windlass.signals import heard
 from windlass.tasks_api import Task, task_finished, task_started
@@ -32,8 +32,8 @@ __all__ = ["Executor", "Outcome", "arun", "run"]
 def run(job: Claimed, executor: Executor) -> Outcome:
     """Run a job in the calling thread."""
     started = executor.clock()
-    if job.policy is not None and has_expired(job, now=started):
-        return outcomes.expired(job, executor, started)
+    if job.policy is not None and (reason := refusal(job, now=started)):
+        return outcomes.discarded(job, reason, executor, started)
     task, result = _start(job, executor, started)
     try:
         if task is None:
@@ -57,8 +57,8 @@ def run(job: Claimed, executor: Executor) -> Outcome:
 async def arun(job: Claimed, executor: Executor) -> Outcome:
     """Run a coroutine task on the running event loop; see ``run``."""
     started = executor.clock()
-    if job.policy is not None and has_expired(job, now=started):
-        return outcomes.expired(job, executor, started)
+    if job.policy is not None and (reason := refusal(job, now=started)):
+        return outcomes.discarded(job, reason, executor, started)
     task, result = _start(job, executor, started)
     try:
         if task is None:

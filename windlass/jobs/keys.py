@@ -9,20 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from inspect import signature
 from typing import Any, TypeVar
 
 from windlass.exceptions import ConfigurationError, RefusedTask
+from windlass.jobs.retries import seconds
 
 T = TypeVar("T")
 CONFLICTS = ("return_existing", "discard", "replace", "raise")
 # Where a task's function carries what @unique says.
 UNIQUE = "_windlass_unique"
-# And what each @rate_limit says, the outermost first.
+# And what each @rate_limit and each @concurrency says, the outermost first.
 RATES = "_windlass_rates"
+LIMITS = "_windlass_limits"
+BLOCKS = ("block", "discard")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # The starts that a key's row remembers.
 MOST_COUNTED = 1000
+# The places that a key may have at once.
+MOST_AT_ONCE = 10_000
 KEY_LENGTH = 255
 
 
@@ -43,8 +49,54 @@ class Rate:
     period: float
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What ``@concurrency`` says: so many jobs of a key run at the same time."""
+
+    key: str | Callable[..., Any]
+    limit: int
+    on_conflict: str
+
+
+def limits_of(function: Any) -> tuple[Limit, ...]:
+    """The concurrency limits of a task's function, said in either spelling."""
+    said: tuple[Limit, ...] = getattr(function, LIMITS, ())
+    key = getattr(function, "concurrency_key", None)
+    if key is None:
+        return said
+    limit = getattr(function, "concurrency_limit", 1)
+    duration = getattr(function, "concurrency_duration", None)
+    on_conflict = getattr(function, "on_conflict", "block")
+    where = f"{function.__module__}.{function.__qualname__}"
+    return (*said, _limit(where, key, limit, duration, on_conflict))
+
+
+def has_limits(function: Any) -> bool:
+    """Whether jobs of a task's function have limits that are kept with each job."""
+    said = vars(function)
+    return RATES in said or LIMITS in said or "concurrency_key" in said
+
+
+def limit_keys(
+    task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, list[str | None]]:
+    """The keys of one call, one for each limit of its task, by the kind of limit."""
+    try:
+        kinds = {"rates": getattr(task.func, RATES, ()), "limits": limits_of(task.func)}
+    except ConfigurationError as error:
+        raise RefusedTask(f"{error} Nothing was stored.") from error
+    made = {
+        kind: [key_of(rule, task, args, kwargs) for rule in rules]
+        for kind, rules in kinds.items()
+    }
+    return {kind: keys for kind, keys in made.items() if any(keys)}
+
+
 def key_of(
-    rule: Unique | Rate, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    rule: Unique | Rate | Limit,
+    task: Any,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
 ) -> str | None:
     """The key of one call, or None if the rule is not about this call."""
     try:
@@ -141,6 +193,57 @@ def rate_limit(*, key: str | Callable[..., Any], rate: str) -> Callable[[T], T]:
         return decorated
 
     return decorate
+
+
+def concurrency(
+    *,
+    key: str | Callable[..., Any],
+    limit: int = 1,
+    duration: float | timedelta | None = None,
+    on_conflict: str = "block",
+) -> Callable[[T], T]:
+    """
+    Let at most ``limit`` jobs of a key run at the same time, over all nodes.
+
+    ``key`` is as for ``unique``: one word for all calls, or made from each; it counts
+    over all tasks and backends of one database. A job that may not start waits as
+    ``blocked``, holding up no worker, until one of the key ends; the next is that of
+    the highest priority, then the oldest. With ``on_conflict="discard"`` it is
+    discarded instead, with the reason ``limit``. A running job keeps its place however
+    long it runs, and gives it up when it ends or when its process is known to be dead.
+    ``duration`` (seconds or a timedelta) is accepted for compatibility. Several
+    decorators limit a job several times. It stands on either side of ``@task``.
+
+    The limit is read from the code when a job is claimed, so a change reaches the jobs
+    that wait. Raises ConfigurationError for what is no limit, or no key.
+    """
+    made = _limit("@concurrency", key, limit, duration, on_conflict)
+
+    def decorate(decorated: T) -> T:
+        function = getattr(decorated, "func", decorated)
+        setattr(function, LIMITS, (made, *getattr(function, LIMITS, ())))
+        return decorated
+
+    return decorate
+
+
+def _limit(where: str, key: Any, limit: Any, duration: Any, on_conflict: Any) -> Limit:
+    if type(limit) is not int or not 1 <= limit <= MOST_AT_ONCE:
+        raise ConfigurationError(
+            f"{where}: limit must be a whole number from 1 to {MOST_AT_ONCE}, not "
+            f"{limit!r}."
+        )
+    try:
+        if duration is not None and not seconds(duration, "duration"):
+            raise ValueError("duration must be longer than 0 s.")
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{where}: {error}") from error
+    if on_conflict not in BLOCKS:
+        raise ConfigurationError(
+            f'{where}: on_conflict must be "block" or "discard", not {on_conflict!r}.'
+        )
+    _check_key(where, key)
+    return Limit(key, limit, on_conflict)
 
 
 def _check_key(where: str, key: Any) -> None:

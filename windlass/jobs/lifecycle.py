@@ -6,7 +6,7 @@ claim it belongs to, so when two processes disagree the database picks one and t
 other gets StaleJob. Only a claim raises the claim number; attempts may be given
 back, so they fence nothing. Nothing outside this module moves a job.
 
-Read TRANSITIONS first; the functions below it are one per line of the table. What
+Read TRANSITIONS first; the functions below are one per line of that table. What
 happens to jobs by the thousand (complete, fail, snooze, release) is said in two
 halves: a small value that describes the move, and ``record``, which writes many.
 """
@@ -18,51 +18,14 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from windlass.db import Claimed, Dialect, Ended, Lane, NewJob, Returned, rare
+from windlass.db import Claimed, Dialect, Ended, Lane, NewJob, Returned, rare, slots
 from windlass.exceptions import StaleJob
+from windlass.jobs.transitions import LIVE, REVIVABLE, TRANSITIONS, WAITING
 from windlass.models.history import worker_id
-from windlass.models.jobs import ENDS, Reason, State
+from windlass.models.jobs import Reason, State
 
+__all__ = ["LIVE", "TRANSITIONS", "WAITING"]
 
-class Transition(NamedTuple):
-    """One verb: the states it leaves, the states it leads to, who says it."""
-
-    verb: str
-    leaves: tuple[str, ...]
-    leads_to: tuple[str, ...]
-    said_by: str
-
-
-WAITING = (State.SCHEDULED, State.BLOCKED, State.READY)
-LIVE = (*WAITING, State.RUNNING)
-AGAIN = (State.READY, State.SCHEDULED)
-REVIVABLE = (State.FAILED, State.CANCELLED, State.DISCARDED)
-
-TRANSITIONS = (
-    Transition("enqueue", (), WAITING, "backend, api, schedules, workflows"),
-    Transition("refuse", (), (State.DISCARDED,), "limits"),
-    Transition("claim", (State.READY,), (State.RUNNING,), "worker"),
-    Transition("complete", (State.RUNNING,), (State.SUCCEEDED,), "flusher"),
-    Transition("fail", (State.RUNNING,), (State.SCHEDULED, State.FAILED), "flusher"),
-    Transition("snooze", (State.RUNNING,), (State.SCHEDULED,), "task"),
-    Transition("release", (State.RUNNING,), AGAIN, "worker, supervisor, limits"),
-    Transition(
-        "rescue",
-        (State.RUNNING,),
-        (*AGAIN, State.FAILED, State.CANCELLED),
-        "supervisor, janitor",
-    ),
-    Transition("expire", (State.RUNNING,), (State.DISCARDED,), "worker"),
-    Transition(
-        "block", (State.READY, State.SCHEDULED), (State.BLOCKED,), "limits, workflows"
-    ),
-    Transition("unblock", (State.BLOCKED,), (State.READY,), "limits, workflows"),
-    Transition("hasten", (State.SCHEDULED,), (State.READY,), "user"),
-    Transition("cancel", LIVE, (State.CANCELLED,), "user, workflow, task"),
-    Transition("discard", (*WAITING, State.FAILED), (State.DISCARDED,), "user, limits"),
-    Transition("retry", REVIVABLE, AGAIN, "user"),
-    Transition("prune", ENDS, (), "janitor"),
-)
 
 # How many processes a job may take with it, unless the options say otherwise.
 CRASH_LIMIT = 3
@@ -144,19 +107,10 @@ def cancel_running(attempt: Attempt, entry: dict[str, Any]) -> Ended:
     return _end(attempt, State.CANCELLED, Reason.CANCELLED, entry)
 
 
-def expire(job: Claimed, *, now: float) -> Ended:
-    """End a job that came too late to start, as if this attempt had never begun."""
-    return Ended(
-        job.id,
-        job.claim,
-        "discarded",
-        str(Reason.EXPIRED),
-        None,
-        now,
-        None,
-        None,
-        attempt_back=1,
-    )
+def expire(job: Claimed, *, now: float, reason: str = Reason.EXPIRED) -> Ended:
+    """Discard a job that must not start any more, as if never claimed."""
+    end = Ended(job.id, job.claim, "discarded", str(reason), None, now, None, None)
+    return end._replace(attempt_back=1)
 
 
 def with_entry(move: Move, job: Claimed, entry: dict[str, Any]) -> Move:
@@ -247,6 +201,16 @@ def may_run_again(job: Claimed) -> bool:
 def block(db: Dialect, ids: Sequence[str], hold: str) -> set[str]:
     """Make ready or scheduled jobs wait for something other than time."""
     return rare.hold(db, ids, hold=hold)
+
+
+def divert(db: Dialect, node: int, jobs: Sequence[tuple[Claimed, str]]) -> None:
+    """Let held jobs wait for a slot of the key that each lacks; no attempt is spent."""
+    slots.divert(db, node, jobs)
+
+
+def hand_on(db: Dialect, node: int, jobs: Sequence[Claimed]) -> list[Claimed]:
+    """Let a node hold jobs that waited for a slot and that the caller has locked."""
+    return slots.hand_on(db, node, jobs)
 
 
 def unblock(db: Dialect, ids: Sequence[str]) -> set[str]:

@@ -170,15 +170,15 @@ def _retry_in(
     return delay_after(backoff if own is None else own, error, result)
 
 
-def expired(job: Claimed, executor: Executor, now: float) -> Outcome:
-    """The outcome of a job that came too late to start."""
+def discarded(job: Claimed, reason: str, executor: Executor, now: float) -> Outcome:
+    """The outcome of a job that must not start any more."""
     result = running(job, resolving.find(job.task_path), executor, now)
     result.worker_ids.clear()
     put(result, "started_at", None)
     put(result, "last_attempted_at", None)
     moment = executor.moment(now)
-    _close(result, TaskResultStatus.SUCCESSFUL, "discarded", "expired", moment)
-    return Outcome(lifecycle.expire(job, now=now), result)
+    _close(result, TaskResultStatus.SUCCESSFUL, "discarded", str(reason), moment)
+    return Outcome(lifecycle.expire(job, now=now, reason=reason), result)
 
 
 def adopted(job: Claimed, move: Move, executor: Executor, started: float) -> Outcome:

@@ -16,10 +16,13 @@ from windlass.db import Claimed
 from windlass.exceptions import RefusedTask
 from windlass.jobs.arguments import dump_value
 from windlass.jobs.retries import seconds
+from windlass.models.jobs import Reason
 
 ON_LOST = ("retry", "fail")
 EXECUTORS = ("thread", "async", "process")
 MAX_ATTEMPTS = 10_000
+# The policy of a claimed job that is to be discarded because a limit is reached.
+REFUSED = '{"refused": "limit"}'
 
 
 def stored(task: Any, *, now: float) -> str | None:
@@ -43,12 +46,15 @@ def timeout_of(job: Claimed) -> float | None:
     return timeout
 
 
-def has_expired(job: Claimed, *, now: float) -> bool:
-    """Whether a job came too late to start; one that has started before never does."""
-    if not job.policy or job.attempts > 1:
-        return False
-    expires_at = json.loads(job.policy).get("expires_at")
-    return expires_at is not None and now > expires_at
+def refusal(job: Claimed, *, now: float) -> str | None:
+    """Why a job must not start: a limit, or that it came too late; None if it may."""
+    if not job.policy:
+        return None
+    if job.policy == REFUSED:
+        return Reason.LIMIT
+    # One that has started before is never too late.
+    expires_at = json.loads(job.policy).get("expires_at") if job.attempts <= 1 else None
+    return Reason.EXPIRED if expires_at is not None and now > expires_at else None
 
 
 def check_policy(task: Any) -> None:

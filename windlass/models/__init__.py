@@ -2,6 +2,7 @@
 
 from windlass.models.cancels import CancelRequest
 from windlass.models.jobs import EndedJob, Job, LiveJob, Reason, State
+from windlass.models.limits import Slot, Waiter
 from windlass.models.nodes import Node
 from windlass.models.queues import Queue
 from windlass.models.rates import RateWindow
@@ -18,5 +19,7 @@ __all__ = [
     "Reason",
     "Schedule",
     "ScheduleMark",
+    "Slot",
     "State",
+    "Waiter",
 ]

@@ -260,6 +260,11 @@ class Job(models.Model):
         return (self.policy or {}).get("timeout")
 
     @property
+    def concurrency_key(self) -> str | None:
+        """The first key of which this job needs a slot, or None."""
+        return next(filter(None, (self.policy or {}).get("limits", ())), None)
+
+    @property
     def duration(self) -> timedelta | None:
         """How long the last attempt ran, or None while it has not ended."""
         if self.started_at is None or self.finished_at is None:

@@ -8,17 +8,21 @@ notes each start in the ledger before it happens.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from windlass import db
+from windlass.jobs.limits import Limits
 from windlass.runtime.claimer import BOUND, Claimer
 from windlass.runtime.exchange import Exchange
 from windlass.runtime.executors import EventLoop, Threads
 from windlass.runtime.flusher import Flusher
+from windlass.runtime.handover import Handover
 from windlass.runtime.ledger import Ledger, stacks_of
 from windlass.runtime.processes import show_stacks_on_demand
-from windlass.runtime.recycling import Limits
+from windlass.runtime.recycling import Recycling
 from windlass.runtime.running import Running
+from windlass.runtime.shutdown import retire
 from windlass.runtime.watch import Watch
 
 if TYPE_CHECKING:
@@ -29,7 +33,7 @@ def assemble(worker: Worker) -> None:
     """Make the parts and start their threads."""
     _what_runs(worker)
     _what_runs_it(worker)
-    worker.recycling = Limits(worker.worker)
+    worker.recycling = Recycling(worker.worker)
     worker.flusher.start(flush=worker.exchange is None)
     worker.watch.start()
     worker.threads.start()
@@ -43,7 +47,9 @@ def _what_runs(worker: Worker) -> None:
     if worker.lease.supervisor_pid is not None:
         show_stacks_on_demand(stacks_of(node))
     running = worker.running = Running(worker.ledger)
-    worker.watch = Watch(running, grace=options.stop_grace, overrun=worker.overrun)
+    worker.watch = Watch(
+        running, grace=options.stop_grace, overrun=partial(retire, worker)
+    )
     worker.executor = replace(
         worker.executor,
         begin=running.begin,
@@ -54,12 +60,25 @@ def _what_runs(worker: Worker) -> None:
 
 def _what_runs_it(worker: Worker) -> None:
     options = worker.options
-    worker.claimer = Claimer(worker.db, worker.lease.node, options.alias, worker.worker)
+    node, limits = worker.lease.node, Limits(options.alias, options.queue_limits)
+    worker.handover = Handover(worker)
+    worker.claimer = Claimer(
+        worker.db,
+        node,
+        options.alias,
+        worker.worker,
+        limits=limits,
+        handover=worker.handover,
+    )
+    # Whoever writes in the claim's transaction does it by the claim's connection.
+    shares = worker.db.single_writer
     worker.flusher = Flusher(
-        db.dialect(options.database_alias, owned=True),
+        worker.db if shares else db.dialect(options.database_alias, owned=True),
         worker.executor,
         worker.ledger,
         settled=worker.settled,
+        limits=limits,
+        handover=worker.handover,
     )
     worker.threads = Threads(
         worker.executor,
@@ -69,7 +88,7 @@ def _what_runs_it(worker: Worker) -> None:
         processes=worker.processes,
         may_begin=worker.lease.is_valid,
     )
-    if worker.db.single_writer:
+    if shares:
         worker.exchange = Exchange(worker.db, worker.flusher, worker.claimer)
 
 

@@ -23,7 +23,7 @@ from windlass.exceptions import ProcessExitError
 from windlass.jobs import attempts, lifecycle, outcomes
 from windlass.jobs.lifecycle import Attempt, Move
 from windlass.jobs.outcomes import Outcome
-from windlass.jobs.policies import has_expired
+from windlass.jobs.policies import refusal
 from windlass.models.jobs import Reason
 from windlass.runtime.child import SHOW_STACKS, STACKS_WITHIN, how_it_ended
 from windlass.runtime.memory import megabytes
@@ -62,8 +62,9 @@ class Care:
     def run(self) -> Outcome:
         """Run the job to its end, in the calling thread."""
         started = self.executor.clock()
-        if self.job.policy is not None and has_expired(self.job, now=started):
-            return outcomes.expired(self.job, self.executor, started)
+        reason = refusal(self.job, now=started)
+        if reason:
+            return outcomes.discarded(self.job, reason, self.executor, started)
         wake, told = os.pipe()
         try:
             try:

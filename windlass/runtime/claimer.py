@@ -10,11 +10,12 @@ job is handed back.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Sized
 
 from windlass.conf import WorkerOptions
 from windlass.db import Claimed, Dialect, rare
 from windlass.jobs import lifecycle, rates
+from windlass.jobs.limits import Limits
 from windlass.jobs.queues import Lanes
 
 # The most jobs one claim takes, and the most claimed and not yet durable.
@@ -39,9 +40,12 @@ class Claimer:
         node: int,
         backend_alias: str,
         options: WorkerOptions,
+        *,
+        limits: Limits,
+        handover: Sized = (),
     ) -> None:
         self.db, self.node, self.backend_alias = db, node, backend_alias
-        self.options = options
+        self.options, self.limits, self.handover = options, limits, handover
         self.lanes = Lanes(options.queues)
         self.claimed_sync = self.claimed_async = 0
         self.settled_sync = self.settled_async = 0
@@ -56,7 +60,9 @@ class Claimer:
     @property
     def in_hand(self) -> int:
         """Jobs claimed and not yet durable."""
-        return self._sync_in_hand + self.claimed_async - self.settled_async
+        # First: what got a slot waits there before what freed it is settled.
+        waiting = len(self.handover)
+        return waiting + self._sync_in_hand + self.claimed_async - self.settled_async
 
     @property
     def _sync_in_hand(self) -> int:
@@ -113,12 +119,22 @@ class Claimer:
         if full:
             self.lanes.full_claim_took(now - begun, now=now)
         self.lanes.learn(jobs, now=now)
-        if rates.are_limited(jobs):
-            admitted = rates.admit(self.db, self.node, self.backend_alias, jobs)
-            # What was released made room, so there may be more that is ready.
-            self.looked_everywhere &= len(admitted) == len(jobs)
-            return admitted
-        return jobs
+        admitted = self._admit(jobs)
+        # What was turned away made room, so there may be more that is ready.
+        self.looked_everywhere &= len(admitted) == len(jobs)
+        return admitted
+
+    def _admit(self, jobs: list[Claimed]) -> list[Claimed]:
+        if any(map(self.limits.concern, jobs)):
+            jobs = self.limits.admit(self.db, self.node, jobs)
+        if not rates.are_limited(jobs):
+            return jobs
+        admitted = rates.admit(self.db, self.node, self.backend_alias, jobs)
+        if len(admitted) < len(jobs):
+            let_go = {job.id for job in admitted}
+            late = [job for job in jobs if job.id not in let_go]
+            self.limits.release(self.db, self.node, late, takes=lambda job: False)
+        return admitted
 
     def _look_for_lanes(self, *, short: bool) -> bool:
         """Refresh the lanes if it is time, or if a claim came back short."""

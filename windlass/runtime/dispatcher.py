@@ -18,6 +18,7 @@ from windlass.conf import Options
 from windlass.models import Node
 from windlass.runtime.flag import Flag
 from windlass.runtime.janitor import Janitor
+from windlass.runtime.limiter import Limiter
 from windlass.runtime.node import Lease
 from windlass.runtime.outage import LOST
 from windlass.runtime.pruner import Pruner
@@ -87,7 +88,11 @@ class Dispatcher:
         if self.lease.register(wait=self.told.wait):
             self.lease.start()
             janitor = Janitor(self.options)
-            services: list[Service] = [janitor, Pruner(self.options)]
+            services: list[Service] = [
+                janitor,
+                Limiter(self.options),
+                Pruner(self.options),
+            ]
             with self._scheduler(services):
                 serve(
                     services,

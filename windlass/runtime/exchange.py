@@ -13,7 +13,6 @@ import time
 from django.db import DatabaseError
 
 from windlass.db import Claimed, Dialect
-from windlass.jobs import lifecycle
 from windlass.runtime.claimer import Claimer
 from windlass.runtime.flusher import Flusher, Report
 from windlass.runtime.outage import LOST
@@ -36,8 +35,7 @@ class Exchange:
             return self._claim_if_changed(room, poll_every)
         try:
             with self.db.transaction():
-                moves = self.flusher.moves(batch)
-                moved = lifecycle.record(self.db, self.claimer.node, moves)
+                moved, handed_on = self.flusher.record(batch)
                 jobs = self._claim(room)
         except LOST:
             raise
@@ -46,7 +44,7 @@ class Exchange:
             self.write()
             return []
         self.unwritten = []
-        self.flusher.wrote(batch, moved)
+        self.flusher.wrote(batch, moved, handed_on)
         return jobs
 
     def write(self) -> None:

@@ -21,7 +21,9 @@ from django.db import DatabaseError
 from windlass.db import Claimed, Dialect
 from windlass.jobs import announcing, lifecycle, outcomes
 from windlass.jobs.lifecycle import Move
+from windlass.jobs.limits import Limits
 from windlass.jobs.outcomes import Executor, Outcome
+from windlass.runtime.handover import Handover
 from windlass.runtime.hygiene import tidy_connections
 from windlass.runtime.ledger import Ledger
 from windlass.runtime.outage import LOST, Outage
@@ -57,9 +59,14 @@ class Flusher:
         ledger: Ledger,
         *,
         settled: Callable[[Sequence[Report]], None],
+        limits: Limits,
+        handover: Handover,
     ) -> None:
         self.db, self.executor, self.ledger = db, executor, ledger
         self.settled = settled
+        self.limits, self.handover = limits, handover
+        # Held while this node may hold jobs that its worker does not know of yet.
+        self.handing_on = threading.Lock()
         self.reports: SimpleQueue[Report | None] = SimpleQueue()
         self.recorded: SimpleQueue[list[tuple[Report, bool]] | None] = SimpleQueue()
         self.abandoned = threading.Event()
@@ -110,18 +117,39 @@ class Flusher:
 
     def write(self, batch: Sequence[Report]) -> None:
         """Record a batch, then hand it on to be announced."""
-        try:
-            moved = lifecycle.record(self.db, self.executor.node, self.moves(batch))
-        except LOST:
-            raise
-        except DatabaseError:
-            alone = [self._write_alone(report) for report in batch]
-            batch = [report for report, _moved in alone]
-            moved = set().union(*(moved for _report, moved in alone))
-        self.wrote(batch, moved)
+        with self.handing_on:
+            try:
+                moved, handed_on = self.record(batch)
+            except LOST:
+                raise
+            except DatabaseError:
+                alone = [self._write_alone(report) for report in batch]
+                batch = [report for report, _moved in alone]
+                moved = set().union(*(moved for _report, moved in alone))
+                handed_on = self.release(batch)
+            self.wrote(batch, moved, handed_on)
 
-    def wrote(self, batch: Sequence[Report], moved: set[str]) -> None:
+    def record(self, batch: Sequence[Report]) -> tuple[set[str], list[Claimed]]:
+        """Record a batch; give back whose claims held, and who got their slots."""
+        node, moves = self.executor.node, self.moves(batch)
+        if not any(self.limits.concern(report.job) for report in batch):
+            return lifecycle.record(self.db, node, moves), []
+        with self.db.transaction():
+            return lifecycle.record(self.db, node, moves), self.release(batch)
+
+    def release(self, batch: Sequence[Report]) -> list[Claimed]:
+        """Free the slots of these jobs; give back those that this node got for them."""
+        jobs = [report.job for report in batch]
+        node, takes = self.executor.node, self.handover.takes
+        return self.limits.release(self.db, node, jobs, takes=takes)
+
+    def wrote(
+        self, batch: Sequence[Report], moved: set[str], handed_on: Sequence[Claimed]
+    ) -> None:
         """Note that a batch is durable and which of its claims still held."""
+        if handed_on:
+            # First, so that at every moment somebody counts them.
+            self.handover.put(handed_on)
         for report in batch:
             if report.slot is not None:
                 self.ledger.clear(report.slot)

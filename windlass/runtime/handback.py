@@ -23,8 +23,16 @@ STUCK = 0.2
 
 def everything(worker: Worker) -> None:
     """Give back all that has not started."""
+    handed_on(worker)
     _from_threads(worker)
     _from_loop(worker)
+
+
+def handed_on(worker: Worker) -> None:
+    """Give back what got the slot of a job that ended, and came too late."""
+    for job in worker.handover.take():
+        worker.claimer.divide([job], [])
+        worker.deliver(Report(job, lifecycle.release(job)))
 
 
 def if_stuck(worker: Worker) -> None:

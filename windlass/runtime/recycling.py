@@ -16,7 +16,7 @@ from windlass.runtime.memory import resident, with_jitter
 LOOK_EVERY = 1.0
 
 
-class Limits:
+class Recycling:
     """The limits of one worker process."""
 
     def __init__(self, options: WorkerOptions) -> None:

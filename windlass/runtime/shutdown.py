@@ -8,6 +8,7 @@ threads: a job that may run again is released, one that may not ends as interrup
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ from windlass.runtime.telling import tell_hooks
 
 if TYPE_CHECKING:
     from windlass.runtime.worker import Worker
+
+logger = logging.getLogger("windlass")
 
 # Seconds for the last records, after what still ran was taken from its threads.
 LAST_WRITES = 10.0
@@ -62,6 +65,19 @@ def finish(worker: Worker) -> None:
         worker.lease.stop()
 
 
+def retire(worker: Worker, held: Held) -> None:
+    """Stop, because the code of a job does not; only its process can end it."""
+    if worker.exit_code != RETIRED:
+        logger.error(
+            "%s: job %s does not end although it was told to, so its process will. "
+            "The others in it may end first.",
+            worker.name,
+            held.job.id,
+        )
+        worker.exit_code = RETIRED
+        worker.stop("the code of a job does not end")
+
+
 def _leave(worker: Worker) -> None:
     worker.watch.stop()
     worker.processes.close()
@@ -83,6 +99,7 @@ def _wait_for_records(worker: Worker, deadline: float, *, interrupt: bool) -> No
             # Each time: a job that had just been taken begins a moment later.
             _interrupt(worker, spared=stuck)
         try:
+            handback.handed_on(worker)
             worker.settle_doubt()
             if worker.exchange is not None:
                 worker.exchange.write()

@@ -22,19 +22,20 @@ from windlass.models import Node
 from windlass.runtime import handback
 from windlass.runtime.assembly import assemble, event_loop
 from windlass.runtime.budget import Budget
-from windlass.runtime.child import RECYCLED, RETIRED
+from windlass.runtime.child import RECYCLED
 from windlass.runtime.claimer import Claimer
 from windlass.runtime.evidence import Evidence
 from windlass.runtime.exchange import Exchange
 from windlass.runtime.executors import EventLoop, Threads
 from windlass.runtime.flag import Flag
 from windlass.runtime.flusher import Flusher, Report
+from windlass.runtime.handover import Handover
 from windlass.runtime.ledger import Ledger
 from windlass.runtime.node import TAKEN_OVER, Lease
 from windlass.runtime.outage import LOST, Outage
 from windlass.runtime.processes import Processes
-from windlass.runtime.recycling import Limits
-from windlass.runtime.running import Held, Running
+from windlass.runtime.recycling import Recycling
+from windlass.runtime.running import Running
 from windlass.runtime.shutdown import finish
 from windlass.runtime.watch import Watch
 from windlass.tasks_api import task_backends
@@ -54,10 +55,11 @@ class Worker:
     ledger: Ledger
     running: Running
     watch: Watch
+    handover: Handover
     claimer: Claimer
     flusher: Flusher
     threads: Threads
-    recycling: Limits
+    recycling: Recycling
 
     stopping: str | None = None
     # A stop that waits for nothing; one after which nothing is ours to record.
@@ -146,18 +148,6 @@ class Worker:
         if cancels:
             self.watch.look()
 
-    def overrun(self, held: Held) -> None:
-        """Stop, because the code of a job does not; only its process can end it."""
-        if self.exit_code != RETIRED:
-            logger.error(
-                "%s: job %s does not end although it was told to, so its process will. "
-                "The others in it may end first.",
-                self.name,
-                held.job.id,
-            )
-            self.exit_code = RETIRED
-            self.stop("the code of a job does not end")
-
     # The loop
 
     def run(self) -> int:
@@ -187,6 +177,8 @@ class Worker:
         """Write, if that is this thread's part; claim; then wait for a reason."""
         self.attention.clear()
         self.settle_doubt()
+        if self.handover:
+            self._hand_out(self.handover.take())
         room = self.recycling.room(self._room(), self.claimer.in_hand)
         if self.budget is not None:
             room = self.budget.reserve(room)
@@ -212,7 +204,8 @@ class Worker:
     def settle_doubt(self) -> None:
         """Give back what this node may hold without knowing of it."""
         if self.claim_in_doubt:
-            self.claimer.release_unknown(self.holds)
+            with self.flusher.handing_on:
+                self.claimer.release_unknown(self.holds)
             self.claim_in_doubt = False
 
     def _room(self) -> int:

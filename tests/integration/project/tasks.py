@@ -10,7 +10,7 @@ from pathlib import Path
 from django.db import connection, transaction
 
 from tests.integration.project.journal import note
-from windlass import rate_limit, task
+from windlass import concurrency, rate_limit, task
 
 
 def _work(context, seconds, label):
@@ -29,6 +29,12 @@ def work(context, seconds=0.0, label=""):
 @rate_limit(key="rated", rate="6/2s")
 def rated(context, label=""):
     _work(context, 0.0, label)
+
+
+@task(takes_context=True, max_attempts=50, backoff=0.05)
+@concurrency(key="{label}", limit=2)
+def limited(context, label, seconds=0.05):
+    _work(context, seconds, label)
 
 
 @task(takes_context=True, max_attempts=5, backoff=0.05)
