@@ -2,8 +2,8 @@
 
 import pytest
 
-from windlass.conf import WorkerOptions
-from windlass.runtime.claimer import AHEAD, BATCH, BOUND, Claimer
+from tests.running import make_claimer
+from windlass.runtime.claimer import AHEAD, BATCH, BOUND
 
 
 class NoDatabase:
@@ -13,7 +13,7 @@ class NoDatabase:
 @pytest.fixture
 def make():
     def make(**options):
-        return Claimer(NoDatabase(), 1, "default", WorkerOptions(**options))
+        return make_claimer(NoDatabase(), 1, **options)
 
     return make
 

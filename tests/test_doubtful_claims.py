@@ -2,11 +2,10 @@
 
 import pytest
 
+from tests.running import make_claimer
 from tests.tasks import add
 from windlass import db
-from windlass.conf import WorkerOptions
 from windlass.models import Job
-from windlass.runtime.claimer import Claimer
 
 NODE = 4711
 
@@ -16,7 +15,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_a_claim_that_nobody_heard_of_is_given_back_without_spending_an_attempt():
     for number in range(4):
         add.enqueue(number, 1)
-    claimer = Claimer(db.dialect("default"), NODE, "default", WorkerOptions())
+    claimer = make_claimer(db.dialect("default"), NODE)
     known = claimer.claim(2)
     unheard = claimer.claim(2)
 
@@ -31,7 +30,7 @@ def test_a_claim_that_nobody_heard_of_is_given_back_without_spending_an_attempt(
 
 def test_what_the_node_knows_of_stays_held_when_nothing_was_lost():
     add.enqueue(1, 1)
-    claimer = Claimer(db.dialect("default"), NODE, "default", WorkerOptions())
+    claimer = make_claimer(db.dialect("default"), NODE)
     known = claimer.claim(1)
 
     claimer.release_unknown({(job.id, job.claim) for job in known})

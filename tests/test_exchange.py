@@ -2,13 +2,11 @@
 
 import pytest
 
+from tests.running import make_claimer, make_flusher
 from tests.tasks import add
 from windlass import db
-from windlass.conf import WorkerOptions
 from windlass.jobs.execution import Executor
-from windlass.runtime.claimer import Claimer
 from windlass.runtime.exchange import Exchange
-from windlass.runtime.flusher import Flusher
 from windlass.runtime.ledger import Ledger
 from windlass.tasks_api import task_backends
 
@@ -22,8 +20,8 @@ def exchange():
     own = db.dialect("default", owned=True)
     executor = Executor(NODE, "default", type(task_backends["default"]))
     ledger = Ledger(NODE, slots=4)
-    flusher = Flusher(own, executor, ledger, settled=lambda reports: None)
-    claimer = Claimer(own, NODE, "default", WorkerOptions())
+    flusher = make_flusher(own, executor, ledger)
+    claimer = make_claimer(own, NODE)
     yield Exchange(own, flusher, claimer)
     ledger.remove()
 

@@ -3,12 +3,13 @@
 import pytest
 from django.db import connection
 
+from tests.running import make_flusher
 from tests.tasks import add, nest
 from windlass import db
 from windlass.jobs import execution, lifecycle
 from windlass.jobs.execution import Executor
 from windlass.models import Job
-from windlass.runtime.flusher import Flusher, Report
+from windlass.runtime.flusher import Report
 from windlass.runtime.ledger import Ledger
 from windlass.tasks_api import task_backends, task_finished
 
@@ -22,7 +23,7 @@ def flusher():
     own = db.dialect("default")
     executor = Executor(NODE, "default", type(task_backends["default"]))
     ledger = Ledger(NODE, slots=16)
-    flusher = Flusher(own, executor, ledger, settled=lambda reports: None)
+    flusher = make_flusher(own, executor, ledger)
     flusher.start(flush=False)
     yield flusher
     ledger.remove()

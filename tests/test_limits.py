@@ -19,7 +19,8 @@ from tests.limited_tasks import (
     single,
     spelled,
 )
-from windlass import api, concurrency, conf
+from tests.running import make_claimer
+from windlass import api, concurrency
 from windlass.db import dialect as make_dialect
 from windlass.exceptions import ConfigurationError, RefusedTask
 from windlass.jobs import lifecycle, outcomes
@@ -27,7 +28,6 @@ from windlass.jobs.keys import LIMITS, Limit
 from windlass.jobs.lifecycle import Attempt
 from windlass.jobs.limits import Limits
 from windlass.models import Job, LiveJob, Slot, Waiter
-from windlass.runtime.claimer import Claimer
 from windlass.tasks_api import default_task_backend
 
 transactional = pytest.mark.django_db(transaction=True)
@@ -45,20 +45,43 @@ def limits():
 
 @pytest.fixture
 def claimer(db, limits):
-    return Claimer(db, NODE, "default", conf.WorkerOptions(), limits=limits)
+    return make_claimer(db, NODE, limits)
 
 
 @pytest.fixture
 def end(db, limits):
     """End jobs as the flusher does; gives back those that got their slots."""
 
-    def end(*jobs, takes=lambda job: True):
+    def end(*jobs, taker=ONE):
         moves = [lifecycle.complete(Attempt(job, NODE, 1.0, 2.0), None) for job in jobs]
         with db.transaction():
             lifecycle.record(db, NODE, moves)
-            return limits.release(db, NODE, jobs, takes=takes)
+            return flat(limits.release(db, NODE, jobs, taker=taker))
 
     return end
+
+
+class Taker:
+    """Takes so many jobs for each slot."""
+
+    def __init__(self, length):
+        self.most = length
+
+    def takes(self, job):
+        return self.most > 0
+
+    def follows(self, job):
+        return True
+
+    def length(self, places):
+        return max(1, self.most)
+
+
+ONE, NONE, CHAIN = Taker(1), Taker(0), Taker(3)
+
+
+def flat(chains):
+    return [job for chain in chains for job in chain]
 
 
 def args_of(jobs):
@@ -223,7 +246,7 @@ def test_with_discard_the_others_are_discarded(db, claimer):
 @transactional
 def test_a_queue_may_be_limited_as_a_whole(db):
     limits = Limits("default", {"default": 2})
-    claimer = Claimer(db, NODE, "default", conf.WorkerOptions(), limits=limits)
+    claimer = make_claimer(db, NODE, limits)
     for number in range(4):
         plain.enqueue(number)
 
@@ -231,8 +254,7 @@ def test_a_queue_may_be_limited_as_a_whole(db):
     assert args_of(jobs) == [0, 1]
 
     lifecycle.record(db, NODE, [lifecycle.complete(Attempt(jobs[0], NODE, 1, 2), None)])
-    handed_on = limits.release(db, NODE, jobs[:1], takes=lambda job: True)
-    assert args_of(handed_on) == [2]
+    assert args_of(flat(limits.release(db, NODE, jobs[:1], taker=ONE))) == [2]
 
 
 @transactional
@@ -397,7 +419,7 @@ def test_a_job_that_this_worker_does_not_serve_becomes_ready_for_others(claimer,
         one.enqueue(number)
     (job,) = claimer.claim(10)
 
-    assert end(job, takes=lambda job: False) == []
+    assert end(job, taker=NONE) == []
 
     assert states() == ["ready", "succeeded"]
     assert not Slot.objects.exists()
@@ -431,7 +453,7 @@ def test_a_retried_job_gives_its_slot_up_while_it_waits(db, claimer, limits):
 
     lifecycle.record(db, NODE, [move])
 
-    assert args_of(limits.release(db, NODE, [job], takes=lambda job: True)) == [1]
+    assert args_of(flat(limits.release(db, NODE, [job], taker=ONE))) == [1]
 
 
 @transactional
@@ -474,8 +496,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(node=st.sampled_from([NODE, OTHER]), limit=st.integers(1, 5))
     def claim(self, node, limit):
-        options = conf.WorkerOptions()
-        claimer = Claimer(self.db, node, "default", options, limits=self.limits)
+        claimer = make_claimer(self.db, node, self.limits)
         self.running[node] += claimer.claim(limit)
 
     @rule(node=st.sampled_from([NODE, OTHER]), data=st.data(), again=st.booleans())
@@ -491,10 +512,9 @@ class AnyOrder(RuleBasedStateMachine):
         )
         with self.db.transaction():
             lifecycle.record(self.db, node, [move])
-            takes = data.draw(st.booleans())
-            self.running[node] += self.limits.release(
-                self.db, node, [job], takes=lambda job: takes
-            )
+            taker = Taker(data.draw(st.integers(0, 1)))
+            chains = self.limits.release(self.db, node, [job], taker=taker)
+            self.running[node] += flat(chains)
 
     @rule(node=st.sampled_from([NODE, OTHER]))
     def die(self, node):

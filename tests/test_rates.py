@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 
 from tests.contract.rows import NODE, take
 from tests.rated_tasks import both, charge, maybe, remind
-from tests.running import fresh
+from tests.running import fresh, make_claimer
 from tests.tasks import add
-from windlass import api, conf, rate_limit
+from windlass import api, rate_limit
 from windlass.db import Lane
 from windlass.db import dialect as make_dialect
 from windlass.exceptions import ConfigurationError, RefusedTask
 from windlass.jobs import rates
 from windlass.jobs.keys import RATES, Rate
 from windlass.models import Job, LiveJob, RateWindow
-from windlass.runtime.claimer import Claimer
 from windlass.tasks_api import default_task_backend
 
 transactional = pytest.mark.django_db(transaction=True)
@@ -34,7 +33,7 @@ def db():
 
 @pytest.fixture
 def claimer(db):
-    return Claimer(db, NODE, "default", conf.WorkerOptions())
+    return make_claimer(db, NODE)
 
 
 def args_of(jobs):
@@ -216,7 +215,7 @@ def test_nodes_that_claim_at_once_keep_to_the_limit_together(db):
         own = make_dialect("default")
         try:
             barrier.wait()
-            claimer = Claimer(own, node, "default", conf.WorkerOptions())
+            claimer = make_claimer(own, node)
             return [job.id for _ in range(4) for job in claimer.claim(10)]
         finally:
             connections.close_all()

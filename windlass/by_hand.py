@@ -22,6 +22,7 @@ from windlass import conf, db
 from windlass.db import Claimed, Dialect, Lane
 from windlass.exceptions import StaleJob
 from windlass.jobs import announcing, execution, lifecycle, queues, rates
+from windlass.jobs.handing_on import Nobody
 from windlass.jobs.limits import Limits
 from windlass.jobs.outcomes import Executor
 from windlass.jobs.results import JobResult
@@ -112,7 +113,7 @@ def execute_claimed_job(claimed: ClaimedJob) -> JobResult:
         with transaction.atomic(using=dialect.database):
             if not outcome.recorded:
                 lifecycle.record_one(dialect, hold.node, outcome.move)
-            _limits(hold).release(dialect, hold.node, [job], takes=_nobody)
+            _limits(hold).release(dialect, hold.node, [job], taker=Nobody())
     except StaleJob:
         _sign_off(dialect, hold)
         raise
@@ -125,10 +126,6 @@ def execute_claimed_job(claimed: ClaimedJob) -> JobResult:
 def _limits(hold: _Hold) -> Limits:
     options = conf.options(hold.backend_alias)
     return Limits(hold.backend_alias, options.queue_limits)
-
-
-def _nobody(job: Claimed) -> bool:
-    return False
 
 
 def _dialect(backend_alias: str) -> Dialect:

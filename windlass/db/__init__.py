@@ -15,6 +15,7 @@ from django.dispatch import receiver
 
 from windlass.db.base import Dialect
 from windlass.db.records import CANCEL, Claimed, Ended, Lane, NewJob, Returned
+from windlass.db.slots import Place, Slots
 
 __all__ = [
     "CANCEL",
@@ -23,8 +24,11 @@ __all__ = [
     "Ended",
     "Lane",
     "NewJob",
+    "Place",
     "Returned",
+    "Slots",
     "dialect",
+    "slots_of",
 ]
 
 
@@ -40,6 +44,17 @@ def dialect(database: str, *, owned: bool = False) -> Dialect:
     found = _shared.get(database)
     if found is None:
         found = _shared[database] = _bind(database, owned=False)
+    return found
+
+
+def slots_of(db: Dialect) -> Slots:
+    """The slots of concurrency limits on the database of a dialect."""
+    found: Slots | None = db._slots
+    if found is None:
+        make: type[Slots] = Slots
+        if db.connection.vendor == "postgresql":
+            from windlass.db.postgresql_slots import PostgreSQLSlots as make
+        found = db._slots = make(db)
     return found
 
 

@@ -50,6 +50,7 @@ class Dialect:
     def __init__(self, database: str, *, owned: bool = False) -> None:
         self.database = database
         self.owned = owned
+        self._slots: Any = None
 
     @property
     def connection(self) -> BaseDatabaseWrapper:
@@ -63,7 +64,7 @@ class Dialect:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Group several operations of an owned connection into one commit."""
-        with transaction.atomic(using=self.database):
+        with transaction.atomic(using=self.database, savepoint=False):
             yield
 
     # Enqueue

@@ -18,7 +18,17 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from windlass.db import Claimed, Dialect, Ended, Lane, NewJob, Returned, rare, slots
+from windlass.db import (
+    Claimed,
+    Dialect,
+    Ended,
+    Lane,
+    NewJob,
+    Place,
+    Returned,
+    rare,
+    slots_of,
+)
 from windlass.exceptions import StaleJob
 from windlass.jobs.transitions import LIVE, REVIVABLE, TRANSITIONS, WAITING
 from windlass.models.history import worker_id
@@ -205,12 +215,14 @@ def block(db: Dialect, ids: Sequence[str], hold: str) -> set[str]:
 
 def divert(db: Dialect, node: int, jobs: Sequence[tuple[Claimed, str]]) -> None:
     """Let held jobs wait for a slot of the key that each lacks; no attempt is spent."""
-    slots.divert(db, node, jobs)
+    slots_of(db).divert(node, jobs)
 
 
-def hand_on(db: Dialect, node: int, jobs: Sequence[Claimed]) -> list[Claimed]:
-    """Let a node hold jobs that waited for a slot and that the caller has locked."""
-    return slots.hand_on(db, node, jobs)
+def hand_on(
+    db: Dialect, node: int, jobs: Sequence[Claimed], places: Sequence[Place]
+) -> list[Claimed]:
+    """Let a node hold jobs that waited and that got all their slots: see ``Slots``."""
+    return slots_of(db).hand_on(node, jobs, places)
 
 
 def unblock(db: Dialect, ids: Sequence[str]) -> set[str]:

@@ -10,13 +10,18 @@ job is handed back.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence, Sized
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from windlass.conf import WorkerOptions
 from windlass.db import Claimed, Dialect, rare
 from windlass.jobs import lifecycle, rates
+from windlass.jobs.handing_on import Nobody
 from windlass.jobs.limits import Limits
 from windlass.jobs.queues import Lanes
+
+if TYPE_CHECKING:
+    from windlass.runtime.handover import Handover
 
 # The most jobs one claim takes, and the most claimed and not yet durable.
 BATCH = 200
@@ -42,7 +47,7 @@ class Claimer:
         options: WorkerOptions,
         *,
         limits: Limits,
-        handover: Sized = (),
+        handover: Handover,
     ) -> None:
         self.db, self.node, self.backend_alias = db, node, backend_alias
         self.options, self.limits, self.handover = options, limits, handover
@@ -66,7 +71,7 @@ class Claimer:
 
     @property
     def _sync_in_hand(self) -> int:
-        return self.claimed_sync - self.settled_sync
+        return self.claimed_sync + self.handover.followed - self.settled_sync
 
     def room(self, *, ahead: bool = True) -> int:
         """How many jobs to claim now; not ``ahead``: only for threads that are free."""
@@ -133,7 +138,7 @@ class Claimer:
         if len(admitted) < len(jobs):
             let_go = {job.id for job in admitted}
             late = [job for job in jobs if job.id not in let_go]
-            self.limits.release(self.db, self.node, late, takes=lambda job: False)
+            self.limits.release(self.db, self.node, late, taker=Nobody())
         return admitted
 
     def _look_for_lanes(self, *, short: bool) -> bool:

@@ -33,6 +33,7 @@ from windlass.tasks_api import task_finished
 logger = logging.getLogger("windlass")
 
 MOST = 500
+Chains = list[list[Claimed]]
 
 
 class Report(NamedTuple):
@@ -43,6 +44,8 @@ class Report(NamedTuple):
     outcome: Outcome | None = None
     slot: int | None = None
     is_async: bool = False
+    # Whose code still runs under the slot that is in this one's name.
+    keeper: Claimed | None = None
 
 
 def _is_recorded(report: Report) -> bool:
@@ -129,7 +132,7 @@ class Flusher:
                 handed_on = self.release(batch)
             self.wrote(batch, moved, handed_on)
 
-    def record(self, batch: Sequence[Report]) -> tuple[set[str], list[Claimed]]:
+    def record(self, batch: Sequence[Report]) -> tuple[set[str], Chains]:
         """Record a batch; give back whose claims held, and who got their slots."""
         node, moves = self.executor.node, self.moves(batch)
         if not any(self.limits.concern(report.job) for report in batch):
@@ -137,14 +140,18 @@ class Flusher:
         with self.db.transaction():
             return lifecycle.record(self.db, node, moves), self.release(batch)
 
-    def release(self, batch: Sequence[Report]) -> list[Claimed]:
+    def release(self, batch: Sequence[Report]) -> Chains:
         """Free the slots of these jobs; give back those that this node got for them."""
-        jobs = [report.job for report in batch]
-        node, takes = self.executor.node, self.handover.takes
-        return self.limits.release(self.db, node, jobs, takes=takes)
+        return self.limits.release(
+            self.db,
+            self.executor.node,
+            [report.job for report in batch],
+            taker=self.handover,
+            keepers={r.job.id: r.keeper for r in batch if r.keeper is not None},
+        )
 
     def wrote(
-        self, batch: Sequence[Report], moved: set[str], handed_on: Sequence[Claimed]
+        self, batch: Sequence[Report], moved: set[str], handed_on: Chains
     ) -> None:
         """Note that a batch is durable and which of its claims still held."""
         if handed_on:

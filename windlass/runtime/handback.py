@@ -29,20 +29,31 @@ def everything(worker: Worker) -> None:
 
 
 def handed_on(worker: Worker) -> None:
-    """Give back what got the slot of a job that ended, and came too late."""
-    for job in worker.handover.take():
-        worker.claimer.divide([job], [])
-        worker.deliver(Report(job, lifecycle.release(job)))
+    """Give back what came with a slot, and has not started."""
+    _from_chains(worker, since=time.monotonic())
+    jobs = worker.handover.take()
+    worker.claimer.divide(jobs, [])
+    _give_back(worker, jobs, is_async=False)
 
 
 def if_stuck(worker: Worker) -> None:
     """Give back what waits for threads, or for the loop, that have long been busy."""
     stuck = time.monotonic() - STUCK
+    _from_chains(worker, since=stuck)
     if worker.handed_out_at < stuck:
         if worker.threads.freed_at < stuck and _from_threads(worker):
             worker.stuck_at = time.monotonic()
         if worker.loop and worker.loop.freed_at < stuck and _from_loop(worker):
             worker.loop_stuck_at = time.monotonic()
+
+
+def _from_chains(worker: Worker, *, since: float) -> None:
+    for behind in worker.handover.stop_waiting(since=since):
+        worker.claimer.divide(behind.jobs, [])
+        for job in behind.jobs:
+            # The slot is in the name of the last, and the first one needs it still.
+            keeper = behind.ahead if job is behind.jobs[-1] else None
+            worker.deliver(Report(job, lifecycle.release(job), keeper=keeper))
 
 
 def _from_threads(worker: Worker) -> int:

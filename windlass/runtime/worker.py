@@ -251,6 +251,7 @@ class Worker:
 
     def deliver(self, report: Report) -> None:
         """Take a report from any thread."""
+        self.handover.follow(report.job)
         self.flusher.reports.put(report)
         if self.db.single_writer and not self.attention.is_set():
             self.attention.set()

@@ -1,0 +1,136 @@
+"""
+PostgreSQL: the slots of a whole batch in one statement each, prepared.
+
+``TO_VACATE`` and ``LINE`` must stay two: the second has to see what was committed
+while the first waited for a lock, and a statement sees what was there when it began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from windlass.db.postgresql import PostgreSQL
+from windlass.db.records import CLAIMED_COLUMNS, Claimed
+from windlass.db.slots import HOLD, Place, Slots, Taken, Waiting, grouped
+
+_PLACES = "unnest(%s::text[], %s::int[], %s::uuid[], %s::int[])"
+_JOB = ", ".join("job." + name for name in CLAIMED_COLUMNS)
+
+TAKEN = "SELECT key, number FROM windlass_slot WHERE key = ANY(%s::text[])"
+LOCKED = TAKEN + " ORDER BY key, number FOR UPDATE"
+OCCUPY = f"""
+    INSERT INTO windlass_slot (key, number, job, claim) SELECT * FROM {_PLACES}
+    ON CONFLICT (key, number) DO NOTHING RETURNING key, job::text
+"""
+VACATE = """
+    WITH held AS MATERIALIZED (
+      SELECT slot.id FROM unnest(%s::uuid[], %s::int[]) ended (job, claim)
+        JOIN windlass_slot slot ON slot.job = ended.job AND slot.claim = ended.claim
+       ORDER BY key, number FOR UPDATE OF slot)
+    DELETE FROM windlass_slot WHERE id = ANY(ARRAY(SELECT id FROM held))
+    RETURNING key, number
+"""
+DIVERT = f"""
+    WITH lacking AS (SELECT * FROM unnest(%s::uuid[], %s::int[], %s::text[])
+                                   l (job, claim, key)),
+    diverted AS (
+      UPDATE windlass_live live
+         SET node = NULL, started_at = NULL, hold = '{HOLD}', available_at = %s,
+             attempts = attempts - 1
+        FROM lacking WHERE live.id = lacking.job AND live.claim = lacking.claim
+         AND live.node = %s AND live.id = ANY(ARRAY(SELECT job FROM lacking))
+      RETURNING live.id, key, nice, enqueued_at)
+    INSERT INTO windlass_waiter (job, key, nice, enqueued_at) SELECT * FROM diverted
+    ON CONFLICT DO NOTHING
+"""
+NEXT = """
+    SELECT waiter.job::text, waiter.key
+      FROM unnest(%s::text[], %s::int[]) wanted (key, most) CROSS JOIN LATERAL (
+        SELECT job, key FROM windlass_waiter WHERE key = wanted.key
+         ORDER BY nice, enqueued_at, job LIMIT wanted.most) waiter
+"""
+LINE = f"""
+    SELECT waiter.key, waiter.job::text,
+           ARRAY(SELECT number FROM windlass_slot WHERE key = waiter.key), blocked.*
+      FROM unnest(%s::text[], %s::int[]) wanted (key, most) CROSS JOIN LATERAL (
+        SELECT job, key FROM windlass_waiter WHERE key = wanted.key
+         ORDER BY nice, enqueued_at, job LIMIT wanted.most) waiter
+      LEFT JOIN LATERAL (
+        SELECT EXISTS (SELECT FROM windlass_queue queue
+                        WHERE queue.backend_alias = job.backend_alias
+                          AND queue.name = job.queue_name AND paused_at IS NOT NULL),
+               {_JOB.replace("job.id", "job.id::text", 1)}
+          FROM windlass_live job WHERE job.id = waiter.job AND hold = '{HOLD}'
+           AND node IS NULL FOR UPDATE OF job SKIP LOCKED) blocked ON TRUE
+"""
+HAND_ON = f"""
+    WITH wanted AS (SELECT * FROM {_PLACES} w (key, number, job, claim)),
+    got AS (
+      INSERT INTO windlass_slot (key, number, job, claim) SELECT * FROM wanted
+      ON CONFLICT (key, number) DO NOTHING RETURNING key, job),
+    lost AS (
+      SELECT job FROM wanted WHERE (key, job) NOT IN (SELECT key, job FROM got)),
+    handed AS (
+      SELECT job FROM unnest(%s::uuid[]) job WHERE job NOT IN (SELECT job FROM lost)),
+    gone AS (DELETE FROM windlass_waiter WHERE job = ANY(ARRAY(SELECT * FROM handed)))
+    UPDATE windlass_live
+       SET node = %s, started_at = statement_timestamp(), hold = '',
+           available_at = statement_timestamp(), attempts = attempts + 1,
+           claim = claim + 1
+     WHERE id = ANY(ARRAY(SELECT * FROM handed)) RETURNING id::text, available_at
+"""
+
+
+class PostgreSQLSlots(Slots):
+    """See ``Slots``."""
+
+    db: PostgreSQL
+
+    def taken(self, keys: Sequence[str], *, lock: bool = False) -> Taken:
+        """Which places of keys are held; ``lock`` keeps others from freeing them."""
+        return grouped(self.db._all(LOCKED if lock else TAKEN, (list(keys),)))
+
+    def occupy(self, places: Sequence[Place]) -> set[tuple[str, str]]:
+        """Take places that are free; give back the (key, job) of those that were."""
+        return set(self.db._all(OCCUPY, _columns(sorted(places))))
+
+    def vacate(self, holds: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Free the places of some claims; give back the key and number of each."""
+        return list(self.db._all(VACATE, _columns(holds, 2)))
+
+    def divert(self, node: int, jobs: Sequence[tuple[Claimed, str]]) -> None:
+        """Let held jobs wait for the key that each lacks, as if never claimed."""
+        lacking = _columns((job.id, job.claim, key) for job, key in jobs)
+        self.db._count(DIVERT, (*lacking, self.db.far_future(), node))
+
+    def next_waiters(self, most: Mapping[str, int]) -> list[tuple[str, str]]:
+        """The (job, key) of up to so many that wait for each key, in their order."""
+        return list(self.db._all(NEXT, _columns(most.items(), 2)))
+
+    def line(self, most: Mapping[str, int]) -> tuple[list[Waiting], Taken]:
+        """Who is next for some keys, their jobs locked; and which places are held."""
+        line, taken = [], {}
+        rows = self.db._all(LINE, _columns(most.items(), 2))
+        for key, id, numbers, is_paused, *job in rows:
+            taken[key] = set(numbers)
+            claimed = None if is_paused is None else Claimed._make(job)
+            line.append(Waiting(key, id, claimed, bool(is_paused)))
+        return line, taken
+
+    def hand_on(
+        self, node: int, jobs: Sequence[Claimed], places: Sequence[Place]
+    ) -> list[Claimed]:
+        """Let a node hold jobs that waited, where all their places are free."""
+        ids = [job.id for job in jobs]
+        rows = self.db._all(HAND_ON, (*_columns(sorted(places), 4), ids, node))
+        moments = dict(rows)
+        return [
+            job._replace(available_at=moments[job.id])
+            for job in jobs
+            if job.id in moments
+        ]
+
+
+def _columns(rows: Iterable[Sequence[object]], count: int = 0) -> list[list[object]]:
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return columns or [[] for _ in range(count)]
