@@ -7,27 +7,41 @@ while the first waited for a lock, and a statement sees what was there when it b
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from windlass.db.postgresql import PostgreSQL
 from windlass.db.records import CLAIMED_COLUMNS, Claimed
-from windlass.db.slots import HOLD, Place, Slots, Taken, Waiting, grouped
+from windlass.db.slots import HOLD, Hold, Place, Slots, Taken, Waiting, grouped
 
-_PLACES = "unnest(%s::text[], %s::int[], %s::uuid[], %s::int[])"
+# JSON, because the driver takes long to say arrays.
+_PLACES = """
+    (SELECT x->>0 AS key, (x->>1)::int AS number, (x->>2)::uuid AS job,
+            (x->>3)::int AS claim FROM json_array_elements(%s::json) x)
+"""
 _JOB = ", ".join("job." + name for name in CLAIMED_COLUMNS)
 
-TAKEN = "SELECT key, number FROM windlass_slot WHERE key = ANY(%s::text[])"
+TAKEN = """
+    SELECT key, number FROM windlass_slot
+     WHERE key = ANY(ARRAY(SELECT json_array_elements_text(%s::json)))
+"""
 LOCKED = TAKEN + " ORDER BY key, number FOR UPDATE"
 OCCUPY = f"""
-    INSERT INTO windlass_slot (key, number, job, claim) SELECT * FROM {_PLACES}
-    ON CONFLICT (key, number) DO NOTHING RETURNING key, job::text
+    INSERT INTO windlass_slot (key, number, job, claim) SELECT * FROM {_PLACES} p
+    ON CONFLICT (key, number) DO NOTHING
+"""
+HOLDERS = """
+    SELECT key, number, job::text, claim FROM windlass_slot
+     WHERE key = ANY(ARRAY(SELECT json_array_elements_text(%s::json)))
 """
 VACATE = """
-    WITH held AS MATERIALIZED (
-      SELECT slot.id FROM unnest(%s::uuid[], %s::int[]) ended (job, claim)
-        JOIN windlass_slot slot ON slot.job = ended.job AND slot.claim = ended.claim
+    WITH hold AS MATERIALIZED (
+      SELECT x->>0 AS key, (x->>1)::uuid AS job, (x->>2)::int AS claim
+        FROM json_array_elements(%s::json) x),
+    held AS MATERIALIZED (
+      SELECT slot.ctid FROM hold JOIN windlass_slot slot USING (key, job, claim)
        ORDER BY key, number FOR UPDATE OF slot)
-    DELETE FROM windlass_slot WHERE id = ANY(ARRAY(SELECT id FROM held))
+    DELETE FROM windlass_slot WHERE ctid = ANY(ARRAY(SELECT ctid FROM held))
     RETURNING key, number
 """
 DIVERT = f"""
@@ -45,14 +59,16 @@ DIVERT = f"""
 """
 NEXT = """
     SELECT waiter.job::text, waiter.key
-      FROM unnest(%s::text[], %s::int[]) wanted (key, most) CROSS JOIN LATERAL (
+      FROM (SELECT x->>0 AS key, (x->>1)::int AS most
+              FROM json_array_elements(%s::json) x) wanted CROSS JOIN LATERAL (
         SELECT job, key FROM windlass_waiter WHERE key = wanted.key
          ORDER BY nice, enqueued_at, job LIMIT wanted.most) waiter
 """
 LINE = f"""
     SELECT waiter.key, waiter.job::text,
            ARRAY(SELECT number FROM windlass_slot WHERE key = waiter.key), blocked.*
-      FROM unnest(%s::text[], %s::int[]) wanted (key, most) CROSS JOIN LATERAL (
+      FROM (SELECT x->>0 AS key, (x->>1)::int AS most
+              FROM json_array_elements(%s::json) x) wanted CROSS JOIN LATERAL (
         SELECT job, key FROM windlass_waiter WHERE key = wanted.key
          ORDER BY nice, enqueued_at, job LIMIT wanted.most) waiter
       LEFT JOIN LATERAL (
@@ -64,7 +80,7 @@ LINE = f"""
            AND node IS NULL FOR UPDATE OF job SKIP LOCKED) blocked ON TRUE
 """
 HAND_ON = f"""
-    WITH wanted AS (SELECT * FROM {_PLACES} w (key, number, job, claim)),
+    WITH wanted AS (SELECT * FROM {_PLACES} w),
     got AS (
       INSERT INTO windlass_slot (key, number, job, claim) SELECT * FROM wanted
       ON CONFLICT (key, number) DO NOTHING RETURNING key, job),
@@ -88,15 +104,21 @@ class PostgreSQLSlots(Slots):
 
     def taken(self, keys: Sequence[str], *, lock: bool = False) -> Taken:
         """Which places of keys are held; ``lock`` keeps others from freeing them."""
-        return grouped(self.db._all(LOCKED if lock else TAKEN, (list(keys),)))
+        return grouped(self.db._all(LOCKED if lock else TAKEN, (json.dumps(keys),)))
 
-    def occupy(self, places: Sequence[Place]) -> set[tuple[str, str]]:
-        """Take places that are free; give back the (key, job) of those that were."""
-        return set(self.db._all(OCCUPY, _columns(sorted(places))))
+    def occupy(self, places: Sequence[Place]) -> set[str]:
+        """Take places; give back the jobs that missed one because it was taken."""
+        # In order, so that two who want several never wait for each other.
+        taken = self.db._count(OCCUPY, (json.dumps(sorted(places)),))
+        if taken == len(places):
+            return set()
+        keys = json.dumps([place.key for place in places])
+        holders = set(self.db._all(HOLDERS, (keys,)))
+        return {place.job for place in places if place not in holders}
 
-    def vacate(self, holds: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    def vacate(self, holds: Iterable[Hold]) -> list[tuple[str, int]]:
         """Free the places of some claims; give back the key and number of each."""
-        return list(self.db._all(VACATE, _columns(holds, 2)))
+        return list(self.db._all(VACATE, (json.dumps(list(holds)),)))
 
     def divert(self, node: int, jobs: Sequence[tuple[Claimed, str]]) -> None:
         """Let held jobs wait for the key that each lacks, as if never claimed."""
@@ -105,12 +127,12 @@ class PostgreSQLSlots(Slots):
 
     def next_waiters(self, most: Mapping[str, int]) -> list[tuple[str, str]]:
         """The (job, key) of up to so many that wait for each key, in their order."""
-        return list(self.db._all(NEXT, _columns(most.items(), 2)))
+        return list(self.db._all(NEXT, (json.dumps(list(most.items())),)))
 
     def line(self, most: Mapping[str, int]) -> tuple[list[Waiting], Taken]:
         """Who is next for some keys, their jobs locked; and which places are held."""
         line, taken = [], {}
-        rows = self.db._all(LINE, _columns(most.items(), 2))
+        rows = self.db._all(LINE, (json.dumps(list(most.items())),))
         for key, id, numbers, is_paused, *job in rows:
             taken[key] = set(numbers)
             claimed = None if is_paused is None else Claimed._make(job)
@@ -122,7 +144,7 @@ class PostgreSQLSlots(Slots):
     ) -> list[Claimed]:
         """Let a node hold jobs that waited, where all their places are free."""
         ids = [job.id for job in jobs]
-        rows = self.db._all(HAND_ON, (*_columns(sorted(places), 4), ids, node))
+        rows = self.db._all(HAND_ON, (json.dumps(sorted(places)), ids, node))
         moments = dict(rows)
         return [
             job._replace(available_at=moments[job.id])

@@ -12,8 +12,9 @@ they never wait for each other in a circle.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
+from uuid import UUID
 
 from django.db.models import Exists, F, OuterRef
 
@@ -43,6 +44,14 @@ class Place(NamedTuple):
     claim: int
 
 
+class Hold(NamedTuple):
+    """A claim, and a key of which it may have a place."""
+
+    key: str
+    job: str
+    claim: int
+
+
 class Waiting(NamedTuple):
     """One in the line for a key; no job if it is blocked no more, or locked."""
 
@@ -64,7 +73,7 @@ class Slots:
     def begin_writing(self) -> None:
         """Make this transaction the one that writes, where only one can."""
         if self.db.single_writer:
-            self.slots.filter(pk=0).update(number=0)
+            self.slots.filter(key="", number=-1).update(claim=0)
 
     def taken(self, keys: Sequence[str], *, lock: bool = False) -> Taken:
         """Which places of keys are held; ``lock`` keeps others from freeing them."""
@@ -73,39 +82,37 @@ class Slots:
             rows = rows.order_by("key", "number").select_for_update()
         return grouped(rows.values_list("key", "number"))
 
-    def occupy(self, places: Sequence[Place]) -> set[tuple[str, str]]:
-        """Take places that are free; give back the (key, job) of those that were."""
+    def occupy(self, places: Sequence[Place]) -> set[str]:
+        """Take places; give back the jobs that missed one because it was taken."""
         self.slots.bulk_create(
             [Slot(**place._asdict()) for place in sorted(places)],
             ignore_conflicts=True,
         )
-        wanted = {(place.job, place.claim) for place in places}
-        found = self.slots.filter(job__in=[place.job for place in places])
-        return {
-            (key, str(job))
-            for key, job, claim in found.values_list("key", "job", "claim")
-            if (str(job), claim) in wanted
-        }
+        rows = self.slots.filter(key__in={place.key for place in places})
+        found = set(self._holds(rows.values_list("key", "number", "job", "claim")))
+        return {place.job for place in places if place not in found}
 
-    def keep(self, holds: Mapping[str, tuple[str, int]]) -> None:
-        """Let slots of some jobs belong to other claims, each to its own."""
-        for id, (job, claim) in holds.items():
-            self.slots.filter(job=id).update(job=job, claim=claim)
+    def _holds(self, rows: Iterable[tuple[str, int, UUID, int]]) -> Iterator[Place]:
+        return (Place(key, number, str(id), claim) for key, number, id, claim in rows)
 
-    def vacate(self, holds: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    def keep(self, holds: Iterable[tuple[Hold, Hold]]) -> None:
+        """Let slots belong to other claims, each to the second of a pair."""
+        for old, new in holds:
+            rows = self.slots.filter(key=old.key, job=old.job, claim=old.claim)
+            rows.update(job=new.job, claim=new.claim)
+
+    def vacate(self, holds: Iterable[Hold]) -> list[tuple[str, int]]:
         """Free the places of some claims; give back the key and number of each."""
         wanted = set(holds)
-        jobs = [id for id, _claim in wanted]
         with self.db.transaction():
-            ours = self.slots.filter(job__in=jobs).order_by("key", "number")
-            found = [
-                slot
-                for slot in ours.select_for_update()
-                if (str(slot.job), slot.claim) in wanted
-            ]
-            ids = [slot.pk for slot in found]
-            self.slots.filter(pk__in=ids)._raw_delete(self.db.database)
-        return [(slot.key, slot.number) for slot in found]
+            rows = self.slots.filter(key__in={hold.key for hold in wanted})
+            rows = rows.order_by("key", "number").select_for_update()
+            held = self._holds(rows.values_list("key", "number", "job", "claim"))
+            ours = [p for p in held if Hold(p.key, p.job, p.claim) in wanted]
+            for place in ours:
+                own = self.slots.filter(key=place.key, number=place.number)
+                own._raw_delete(self.db.database)
+        return [(place.key, place.number) for place in ours]
 
     def divert(self, node: int, jobs: Sequence[tuple[Claimed, str]]) -> None:
         """Let held jobs wait for the key that each lacks, as if never claimed."""
@@ -179,8 +186,7 @@ class Slots:
         The jobs are locked, and as their next claim will be. Gives back those that
         got their places; the others may have got some.
         """
-        got = self.occupy(places)
-        lost = {place.job for place in places if (place.key, place.job) not in got}
+        lost = self.occupy(places)
         held = [job for job in jobs if job.id not in lost]
         now = self.db.now()
         self.live.filter(id__in=[job.id for job in held]).update(
@@ -212,9 +218,9 @@ class Slots:
         held = self.live.filter(
             id=OuterRef("job"), claim=OuterRef("claim"), node__isnull=False
         )
-        abandoned = self.slots.filter(~Exists(held)).values_list("job", "claim")
-        freed = self.vacate((str(job), claim) for job, claim in abandoned[:limit])
-        return sorted({key for key, _number in freed})
+        rows = self.slots.filter(~Exists(held)).values_list("key", "job", "claim")
+        holds = [Hold(key, str(job), claim) for key, job, claim in rows[:limit]]
+        return sorted({key for key, _number in self.vacate(holds)})
 
     def waiting_keys(self, *, after: str, limit: int) -> list[str]:
         """Keys for which jobs wait, in order, beyond one: a seek for each."""

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from windlass.db import Claimed, Dialect, Place, slots_of
-from windlass.db.slots import Taken, Waiting
+from windlass.db.slots import Hold, Taken, Waiting
 from windlass.jobs import lifecycle, rates
 from windlass.jobs.places import Free, Wants, keys_of, plan
 
@@ -168,7 +168,7 @@ def _take(
     ]
     jobs = [job for chain in ours for job in chain]
     taken = {job.id: job for job in lifecycle.hand_on(db, node, jobs, wanted)}
-    lost = [chain[-1] for chain in ours if chain[-1].id not in taken]
+    lost = [p for p in wanted if p.job not in taken]
     if lost:
-        slots_of(db).vacate((job.id, job.claim) for job in lost)
+        slots_of(db).vacate(Hold(p.key, p.job, p.claim) for p in lost)
     return [[taken[job.id] for job in chain] for chain in ours if chain[-1].id in taken]

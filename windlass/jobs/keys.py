@@ -60,13 +60,16 @@ class Limit:
 
 def limits_of(function: Any) -> tuple[Limit, ...]:
     """The concurrency limits of a task's function, said in either spelling."""
-    said: tuple[Limit, ...] = getattr(function, LIMITS, ())
-    key = getattr(function, "concurrency_key", None)
+    names = vars(function)
+    said: tuple[Limit, ...] = names.get(LIMITS, ())
+    key = names.get("concurrency_key")
     if key is None:
         return said
-    limit = getattr(function, "concurrency_limit", 1)
-    duration = getattr(function, "concurrency_duration", None)
-    on_conflict = getattr(function, "on_conflict", "block")
+    limit, duration = (
+        names.get("concurrency_limit", 1),
+        names.get("concurrency_duration"),
+    )
+    on_conflict = names.get("on_conflict", "block")
     where = f"{function.__module__}.{function.__qualname__}"
     return (*said, _limit(where, key, limit, duration, on_conflict))
 

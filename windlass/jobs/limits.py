@@ -12,17 +12,16 @@ Limits are read from the code when they are needed, so a change reaches jobs tha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from windlass.db import Claimed, Dialect, slots_of
-from windlass.db.slots import Taken
+from windlass.db.slots import Hold, Taken
 from windlass.jobs import lifecycle, resolving
 from windlass.jobs.handing_on import Taker, hand_on, in_line
 from windlass.jobs.keys import MOST_AT_ONCE, limits_of
 from windlass.jobs.places import Free, Want, Wants, keys_of, plan
-from windlass.jobs.policies import REFUSED
+from windlass.jobs.policies import REFUSED, read
 
 # In the policy of a job that has limits.
 MARK = '"limits"'
@@ -45,18 +44,27 @@ class Limits:
 
     def wants(self, job: Claimed) -> list[Want]:
         """The slots that a job needs, in the order of their keys."""
-        found = {}
-        if job.policy is not None and MARK in job.policy:
-            task = resolving.find(job.task_path)
-            rules = limits_of(task.func) if task is not None else ()
-            keys = json.loads(job.policy)["limits"]
-            for key, rule in zip(keys, rules, strict=False):
+        keys = _own_keys(job)
+        found: list[Want] = []
+        if keys and (task := resolving.find(job.task_path)) is not None:
+            for key, rule in zip(keys, limits_of(task.func), strict=False):
                 if key:
-                    found[key] = Want(key, rule.limit, rule.on_conflict)
+                    found.append(Want(key, rule.limit, rule.on_conflict))
         if job.queue_name in self.queue_limits:
-            key = f"queue {job.backend_alias}/{job.queue_name}"
-            found[key] = Want(key, self.queue_limits[job.queue_name], "block")
-        return sorted(found.values())
+            limit = self.queue_limits[job.queue_name]
+            found.append(Want(_queue_key(job), limit, "block"))
+        if len(found) < 2:
+            return found
+        # One that is there twice is its strictest.
+        by_key = {want.key: want for want in sorted(found, reverse=True)}
+        return sorted(by_key.values())
+
+    def _holds(self, job: Claimed) -> list[Hold]:
+        # Whatever the code says by now.
+        keys = [key for key in _own_keys(job) if key]
+        if job.queue_name in self.queue_limits:
+            keys.append(_queue_key(job))
+        return [Hold(key, job.id, job.claim) for key in keys]
 
     def limit_of(self, job: Claimed, key: str) -> int:
         """How many may run beside a job; one that wants the key no more may always."""
@@ -75,12 +83,12 @@ class Limits:
             return list(jobs)
         held = slots_of(db).taken(keys_of(limited, wants))
         full, missed = _occupy(db, limited, wants, held)
-        away: dict[str, Want] = {}
-        if full or missed:
-            with db.transaction():
-                slots_of(db).begin_writing()
-                rest = [job for job in limited if job.id in full or job.id in missed]
-                away = _turn_away(db, node, rest, wants)
+        if not full and not missed:
+            return list(jobs)
+        with db.transaction():
+            slots_of(db).begin_writing()
+            rest = [job for job in limited if job.id in full or job.id in missed]
+            away = _turn_away(db, node, rest, wants)
         admitted = []
         for job in jobs:
             if job.id not in away:
@@ -108,16 +116,18 @@ class Limits:
         Gives back chains of jobs that this node holds now, as ``hand_on`` does. Of a
         job that has a keeper, the slot goes to that one, whose code still runs.
         """
-        ended = [(job.id, job.claim) for job in jobs if self.concern(job)]
-        if not ended:
+        ended = [job for job in jobs if self.concern(job)]
+        holds = [hold for job in ended for hold in self._holds(job)]
+        if not holds:
             return []
         own = slots_of(db)
         with db.transaction():
             own.begin_writing()
             if keepers:
-                own.keep({id: (job.id, job.claim) for id, job in keepers.items()})
+                kept = [hold for hold in holds if hold.job in keepers]
+                own.keep([(hold, _kept(hold, keepers[hold.job])) for hold in kept])
             free: Free = {}
-            for key, number in own.vacate(ended):
+            for key, number in own.vacate(holds):
                 free.setdefault(key, []).append(number)
             return hand_on(self, db, node, free, taker) if free else []
 
@@ -158,24 +168,34 @@ class Limits:
         return keys[-1]
 
 
+def _kept(hold: Hold, keeper: Claimed) -> Hold:
+    return Hold(hold.key, keeper.id, keeper.claim)
+
+
+def _own_keys(job: Claimed) -> Sequence[str | None]:
+    if job.policy is None or MARK not in job.policy:
+        return ()
+    keys: Sequence[str | None] = read(job.policy)["limits"]
+    return keys
+
+
+def _queue_key(job: Claimed) -> str:
+    return f"queue {job.backend_alias}/{job.queue_name}"
+
+
 def _occupy(
     db: Dialect, jobs: Sequence[Claimed], wants: Wants, held: Taken
-) -> tuple[dict[str, Want], dict[str, Want]]:
+) -> tuple[dict[str, Want], set[str]]:
     """
     Take slots for jobs, in the order of the jobs, knowing which are held.
 
-    Gives back what the others lack: because its key was full, or because somebody
-    else was faster.
+    Gives back what those lack whose key was full, and for whom somebody was faster.
     """
     places, full = plan(jobs, wants, held)
-    got = slots_of(db).occupy(places) if places else set()
-    lost = {place.job: place for place in places if (place.key, place.job) not in got}
-    if lost:
-        slots_of(db).vacate((place.job, place.claim) for place in lost.values())
-    missed = {
-        id: next(want for want in wants[id] if want.key == place.key)
-        for id, place in lost.items()
-    }
+    missed = slots_of(db).occupy(places) if places else set()
+    if missed:
+        some = [place for place in places if place.job in missed]
+        slots_of(db).vacate(Hold(p.key, p.job, p.claim) for p in some)
     return full, missed
 
 
@@ -184,7 +204,6 @@ def _turn_away(
 ) -> dict[str, Want]:
     """Block those of some jobs that really get no slot; give back what they lack."""
     away: dict[str, Want] = {}
-    missed: dict[str, Want] = {}
     left = list(jobs)
     for _try in range(TRIES):
         # Who holds these cannot leave unseen any more.
@@ -194,7 +213,7 @@ def _turn_away(
         left = [job for job in left if job.id in missed]
         if not left:
             break
-    away |= {job.id: missed[job.id] for job in left}
+    away |= {job.id: wants[job.id][0] for job in left}
     blocked = [
         (job, away[job.id].key)
         for job in jobs

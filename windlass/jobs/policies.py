@@ -9,7 +9,10 @@ follows when it is lost) is stored with it, as one small JSON object, or nothing
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from functools import lru_cache
 from inspect import iscoroutinefunction
+from types import MappingProxyType
 from typing import Any
 
 from windlass.db import Claimed
@@ -38,11 +41,16 @@ def stored(task: Any, *, now: float) -> str | None:
     return json.dumps(said) if said else None
 
 
+@lru_cache(maxsize=2048)
+def read(policy: str) -> Mapping[str, Any]:
+    """What is kept with a job; several ask, and jobs with one text share it."""
+    found: dict[str, Any] = json.loads(policy)
+    return MappingProxyType(found)
+
+
 def timeout_of(job: Claimed) -> float | None:
     """Seconds that one attempt of a job may run, or None."""
-    timeout: float | None = (
-        json.loads(job.policy).get("timeout") if job.policy else None
-    )
+    timeout: float | None = read(job.policy).get("timeout") if job.policy else None
     return timeout
 
 
@@ -53,7 +61,7 @@ def refusal(job: Claimed, *, now: float) -> str | None:
     if job.policy == REFUSED:
         return Reason.LIMIT
     # One that has started before is never too late.
-    expires_at = json.loads(job.policy).get("expires_at") if job.attempts <= 1 else None
+    expires_at = read(job.policy).get("expires_at") if job.attempts <= 1 else None
     return Reason.EXPIRED if expires_at is not None and now > expires_at else None
 
 

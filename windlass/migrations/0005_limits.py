@@ -19,12 +19,14 @@ class Migration(migrations.Migration):
             name="Slot",
             fields=[
                 (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True,
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "key",
+                        "number",
+                        blank=True,
+                        editable=False,
                         primary_key=True,
                         serialize=False,
-                        verbose_name="ID",
                     ),
                 ),
                 ("key", models.CharField(max_length=400, verbose_name="key")),
@@ -36,12 +38,6 @@ class Migration(migrations.Migration):
                 "verbose_name": "slot",
                 "verbose_name_plural": "slots",
                 "db_table": "windlass_slot",
-                "indexes": [models.Index(fields=["job"], name="windlass_slot_job")],
-                "constraints": [
-                    models.UniqueConstraint(
-                        fields=("key", "number"), name="windlass_slot_once"
-                    )
-                ],
             },
         ),
         migrations.CreateModel(

@@ -15,8 +15,10 @@ from django.utils.translation import gettext_lazy as _
 class Slot(models.Model):
     """One of the places that a key has, held by a claim."""
 
+    # Two who want the same place meet here. No other index: most jobs are short.
+    pk = models.CompositePrimaryKey("key", "number")
     key = models.CharField(_("key"), max_length=400)
-    # From 0 on. Two who want the same place meet at the unique index.
+    # From 0 on.
     number = models.IntegerField(_("number"))
     job = models.UUIDField(_("job"))
     claim = models.IntegerField(_("claim"))
@@ -26,10 +28,6 @@ class Slot(models.Model):
         db_table = "windlass_slot"
         verbose_name = _("slot")
         verbose_name_plural = _("slots")
-        constraints = [
-            models.UniqueConstraint(fields=["key", "number"], name="windlass_slot_once")
-        ]
-        indexes = [models.Index(fields=["job"], name="windlass_slot_job")]
 
     def __str__(self) -> str:
         return f"{self.key} {self.number}"
