@@ -17,13 +17,13 @@ from windlass.db.slots import HOLD, Hold, Place, Slots, Taken, Waiting, grouped
 # JSON, because the driver takes long to say arrays.
 _PLACES = """
     (SELECT x->>0 AS key, (x->>1)::int AS number, (x->>2)::uuid AS job,
-            (x->>3)::int AS claim FROM json_array_elements(%s::json) x)
+            (x->>3)::int AS claim FROM jsonb_array_elements(%s::jsonb) x)
 """
 _JOB = ", ".join("job." + name for name in CLAIMED_COLUMNS)
 
 TAKEN = """
     SELECT key, number FROM windlass_slot
-     WHERE key = ANY(ARRAY(SELECT json_array_elements_text(%s::json)))
+     WHERE key = ANY(ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))
 """
 LOCKED = TAKEN + " ORDER BY key, number FOR UPDATE"
 OCCUPY = f"""
@@ -32,12 +32,12 @@ OCCUPY = f"""
 """
 HOLDERS = """
     SELECT key, number, job::text, claim FROM windlass_slot
-     WHERE key = ANY(ARRAY(SELECT json_array_elements_text(%s::json)))
+     WHERE key = ANY(ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))
 """
 VACATE = """
     WITH hold AS MATERIALIZED (
       SELECT x->>0 AS key, (x->>1)::uuid AS job, (x->>2)::int AS claim
-        FROM json_array_elements(%s::json) x),
+        FROM jsonb_array_elements(%s::jsonb) x),
     held AS MATERIALIZED (
       SELECT slot.ctid FROM hold JOIN windlass_slot slot USING (key, job, claim)
        ORDER BY key, number FOR UPDATE OF slot)
@@ -60,7 +60,7 @@ DIVERT = f"""
 NEXT = """
     SELECT waiter.job::text, waiter.key
       FROM (SELECT x->>0 AS key, (x->>1)::int AS most
-              FROM json_array_elements(%s::json) x) wanted CROSS JOIN LATERAL (
+              FROM jsonb_array_elements(%s::jsonb) x) wanted CROSS JOIN LATERAL (
         SELECT job, key FROM windlass_waiter WHERE key = wanted.key
          ORDER BY nice, enqueued_at, job LIMIT wanted.most) waiter
 """
@@ -68,7 +68,8 @@ LINE = f"""
     SELECT waiter.key, waiter.job::text,
            ARRAY(SELECT number FROM windlass_slot WHERE key = waiter.key), blocked.*
       FROM (SELECT x->>0 AS key, (x->>1)::int AS most
-              FROM json_array_elements(%s::json) x) wanted CROSS JOIN LATERAL (
+              FROM jsonb_array_elements(%s::jsonb) x
+             WHERE EXISTS (SELECT FROM windlass_waiter)) wanted CROSS JOIN LATERAL (
         SELECT job, key FROM windlass_waiter WHERE key = wanted.key
          ORDER BY nice, enqueued_at, job LIMIT wanted.most) waiter
       LEFT JOIN LATERAL (

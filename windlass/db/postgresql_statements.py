@@ -36,7 +36,7 @@ COPY = """
 """
 INSERT_MANY = f"""
     WITH input AS (
-      SELECT x, place FROM json_array_elements(%s::json) WITH ORDINALITY l (x, place)),
+      SELECT x, place FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY l (x, place)),
     stored AS (
       INSERT INTO windlass_live ({NEW_COLUMNS})
       SELECT (x->>0)::uuid, x->>1, x->>2, (x->>3)::smallint, x->>4, (x->>5)::jsonb,
@@ -90,7 +90,7 @@ FINISH = f"""
              to_timestamp((x->>5)::float8) AS finished_at,
              (x->>6)::jsonb AS return_value, (x->>7)::jsonb AS history,
              (x->>8)::smallint AS attempt_back, (x->>9)::smallint AS crashed
-        FROM json_array_elements(%s::json) x),
+        FROM jsonb_array_elements(%s::jsonb) x),
     gone AS (DELETE FROM windlass_live live USING input WHERE {_FENCE}
       RETURNING {", ".join("live." + name for name in KEPT_COLUMNS)},
         live.attempts - input.attempt_back, live.crashes + input.crashed,
@@ -104,7 +104,7 @@ PUT_BACK = f"""
       SELECT (x->>0)::uuid AS id, (x->>1)::int AS claim, (x->>2)::float8 AS delay,
              (x->>3)::jsonb AS history, (x->>4)::smallint AS attempt_back,
              (x->>5)::smallint AS crashed
-        FROM json_array_elements(%s::json) x)
+        FROM jsonb_array_elements(%s::jsonb) x)
     UPDATE windlass_live live
        SET node = NULL, started_at = NULL,
            available_at = statement_timestamp() + input.delay * interval '1 second',

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from windlass.runtime.handover import Handover
 
 # The most jobs one claim takes, and the most claimed and not yet durable.
-BATCH = 200
-BOUND = 3 * BATCH
+BATCH = 300
+BOUND = 4 * BATCH
 # A thread has this many seconds of work before it, as far as one can tell.
 AHEAD = 0.05
 # A new kind of job weighs this much against what was measured before.

@@ -32,7 +32,7 @@ from windlass.tasks_api import task_finished
 
 logger = logging.getLogger("windlass")
 
-MOST = 500
+MOST = 350
 Chains = list[list[Claimed]]
 
 
