@@ -67,7 +67,8 @@ scheduled ----------> ready <---------> blocked
              v          v rescue    v
          succeeded    failed     cancelled
 
-failed, cancelled, discarded -- retry --> ready"""
+failed, cancelled, discarded -- retry --> ready
+running -- divert --> blocked -- hand_on --> running"""
 
 
 def lifecycle_page() -> str:

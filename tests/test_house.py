@@ -39,7 +39,7 @@ BANNED = {
 }
 FILE_LINES, FUNCTION_LINES, MEDIAN_LINES = 300, 40, 8
 # Lines of code, and the straight line's length: docs/adr/0011 says why these.
-CORE_LINES = 10_500
+CORE_LINES = 11_500
 STRAIGHT_FUNCTIONS, STRAIGHT_FILES = {"postgresql": 38}, 13
 # Files over their budget: the decision record that allows it.
 LARGE_FILES: dict[str, str] = {}
@@ -51,7 +51,7 @@ SLEEPERS = {"waiting.py", "kill_cycles.py", "storm.py", "work.py"}
 MOVES = {"insert", "insert_many", "storing", "claim", "finish", "put_back"}
 RARE_MOVES = {
     *("end_waiting", "discard_failed", "hold", "unhold", "hasten", "revive"),
-    *("prune", "insert_unique", "refuse"),
+    *("prune", "insert_unique", "refuse", "divert", "hand_on"),
 }
 TABLES = {"LiveJob", "EndedJob"}
 WRITES = {

@@ -77,7 +77,17 @@ def test_the_table_names_each_verb_once_and_only_known_states():
             "rescue",
             "expire",
         ),
-        *("block", "unblock", "hasten", "cancel", "discard", "retry", "prune"),
+        *(
+            "block",
+            "divert",
+            "hand_on",
+            "unblock",
+            "hasten",
+            "cancel",
+            "discard",
+            "retry",
+            "prune",
+        ),
     ]
     for transition in TRANSITIONS:
         assert {*transition.leaves, *transition.leads_to} <= set(State)

@@ -1,6 +1,7 @@
 """Concurrency limits: how many jobs of a key run at the same time."""
 
 import json
+import uuid
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -282,6 +283,71 @@ def test_a_script_is_limited_too_and_hands_its_slot_on(claimer):
 
     claimer.look_everywhere()
     assert args_of(claimer.claim(10)) == [1]
+
+
+# Chains: one slot for several jobs that run one after another
+
+
+@transactional
+def test_a_slot_that_goes_to_several_is_held_until_the_last_has_ended(claimer, end):
+    for number in range(7):
+        one.enqueue(number)
+    (job,) = claimer.claim(10)
+
+    chain = end(job, taker=CHAIN)
+
+    assert args_of(chain) == [1, 2, 3]
+    assert str(Slot.objects.get().job) == chain[-1].id
+    assert end(*chain[:2], taker=CHAIN) == []
+    claimer.look_everywhere()
+    assert not claimer.claim(10)
+    assert args_of(end(chain[-1], taker=CHAIN)) == [4, 5, 6]
+
+
+@transactional
+def test_a_slot_whose_chain_is_given_back_stays_with_the_one_that_runs(
+    db, claimer, end, limits
+):
+    for number in range(7):
+        one.enqueue(number)
+    (job,) = claimer.claim(10)
+    running, *behind = end(job, taker=CHAIN)
+
+    with db.transaction():
+        lifecycle.record(db, NODE, [lifecycle.release(each) for each in behind])
+        keepers = {behind[-1].id: running}
+        assert not limits.release(db, NODE, behind, taker=ONE, keepers=keepers)
+
+    limits.sweep(db, after="")
+    claimer.look_everywhere()
+    assert not claimer.claim(10)
+    assert Slot.objects.get().job == uuid.UUID(running.id)
+    assert len(end(running)) == 1
+
+
+@transactional
+def test_with_more_places_than_were_freed_only_those_are_handed_on(
+    claimer, end, monkeypatch
+):
+    for number in range(9):
+        one.enqueue(number)
+    (job,) = claimer.claim(10)
+    set_limit(monkeypatch, 3)
+
+    assert args_of(end(job, taker=CHAIN)) == [1, 2, 3]
+    assert Slot.objects.count() == 1
+
+
+@transactional
+def test_several_slots_of_a_key_get_a_chain_each(claimer, end):
+    for number in range(10):
+        per_account.enqueue("a", number)
+    jobs = claimer.claim(10)
+
+    handed_on = end(*jobs, taker=CHAIN)
+
+    assert sorted(json.loads(job.args)[1] for job in handed_on) == [2, 3, 4, 5, 6, 7]
+    assert Slot.objects.count() == 2
 
 
 # Changes

@@ -124,6 +124,8 @@ def test_the_migrations_can_be_undone_and_done_again(committed):
             "windlass_cancel",
             "windlass_schedule",
             "windlass_schedule_mark",
+            "windlass_slot",
+            "windlass_waiter",
         )
     }
     try:

@@ -27,7 +27,7 @@ from windlass.exceptions import RefusedTask
 from windlass.jobs import announcing, lifecycle, results, unique
 from windlass.jobs.arguments import dump_call, dump_value
 from windlass.jobs.ids import uuid7, uuid7s
-from windlass.jobs.keys import UNIQUE, has_limits, key_of, limit_keys
+from windlass.jobs.keys import LIMITED, UNIQUE, key_of, limit_keys
 from windlass.jobs.policies import check_policy, stored
 from windlass.jobs.results import JobResult
 from windlass.models.jobs import Job, State, parse_id
@@ -103,7 +103,7 @@ class WindlassBackend(BaseTaskBackend):
         Raises EnqueueError (also a TypeError or InvalidTask) with nothing stored.
         """
         job = self._new_job(uuid7(), self._checked_call(task), args, kwargs)
-        if has_limits(task.func):
+        if vars(task.func).keys() & LIMITED:
             job = self._limited(task, job, (task, args, kwargs))
         rule = getattr(task.func, UNIQUE, None)
         key = rule and key_of(rule, task, args, kwargs)
@@ -136,7 +136,7 @@ class WindlassBackend(BaseTaskBackend):
                 self._new_job(job_id, parts[id(task)], args, kwargs)
                 for job_id, (task, args, kwargs) in zip(ids, calls, strict=True)
             ]
-            if any(has_limits(task.func) for task in tasks.values()):
+            if any(vars(task.func).keys() & LIMITED for task in tasks.values()):
                 jobs = list(map(self._limited, (c[0] for c in calls), jobs, calls))
             own = self.configuration
             dialect, notify = db.dialect(own.database_alias), own.wakeup != "poll"

@@ -43,10 +43,12 @@ def enqueue(count, seconds=0.05):
     default_task_backend.enqueue_all(calls)
 
 
+# Quick jobs get a slot by the dozen.
+@pytest.mark.parametrize(("count", "seconds"), [(300, 0.05), (3000, 0.003)])
 def test_limits_hold_though_workers_are_killed_and_nothing_is_left_waiting(
-    start, journal
+    start, journal, count, seconds
 ):
-    enqueue(300)
+    enqueue(count, seconds)
     options = workers(processes=2, threads=2)
     runtimes = [start(options=options), start(options=options)]
     for runtime in runtimes:
@@ -55,14 +57,19 @@ def test_limits_hold_though_workers_are_killed_and_nothing_is_left_waiting(
 
     for _round in range(8):
         seen = len(journal.lines("start"))
-        eventually(lambda seen=seen: len(journal.lines("start")) > seen + 6, timeout=30)
+        eventually(
+            lambda seen=seen: (
+                len(journal.lines("start")) > seen + 6 or set(states()) == {"succeeded"}
+            ),
+            timeout=30,
+        )
         pids = [node.pid for node in chance.choice(runtimes).nodes()]
         pid = chance.choice(pids) if pids else None
         if pid is not None and pid not in killed:
             killed[pid] = time.monotonic()
             kill(pid)
 
-    eventually(lambda: states() == {"succeeded": 300}, timeout=120)
+    eventually(lambda: states() == {"succeeded": count}, timeout=120)
     most = most_inside(journal, killed)
     assert most == dict.fromkeys(KEYS, LIMIT)
     eventually(lambda: not Slot.objects.exists() and not Waiter.objects.exists())
@@ -82,6 +89,18 @@ def test_a_node_that_dies_frees_its_slots_for_another(start, journal):
     # What was lost comes first, and holds its keys again.
     eventually(lambda: len(journal.lines("start")) == 12, timeout=20)
     assert states() == {"running": 6, "blocked": 3}
+
+
+def test_a_slow_job_does_not_hold_up_those_that_were_to_follow_it(start, journal):
+    start(options=workers(threads=4)).worker()
+    default_task_backend.enqueue_all([(tasks.limited, ["a", 0.001], {})] * 200)
+    slow = tasks.limited.enqueue("a", 3)
+    default_task_backend.enqueue_all([(tasks.limited, ["a", 0.001], {})] * 50)
+
+    eventually(lambda: states().get("succeeded") == 251, timeout=60)
+
+    assert journal.ends()[-1].job == str(slow.id)
+    assert most_inside(journal, {})["a"] == LIMIT
 
 
 def test_a_runtime_that_drains_works_off_what_waits_for_a_slot(start, journal):

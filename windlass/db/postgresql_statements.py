@@ -36,7 +36,7 @@ COPY = """
 """
 INSERT_MANY = f"""
     WITH input AS (
-      SELECT x, place FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY l (x, place)),
+      SELECT * FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY l (x, place)),
     stored AS (
       INSERT INTO windlass_live ({NEW_COLUMNS})
       SELECT (x->>0)::uuid, x->>1, x->>2, (x->>3)::smallint, x->>4, (x->>5)::jsonb,

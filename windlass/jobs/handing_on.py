@@ -15,7 +15,7 @@ from typing import Protocol
 from windlass.db import Claimed, Dialect, Place, slots_of
 from windlass.db.slots import Hold, Taken, Waiting
 from windlass.jobs import lifecycle, rates
-from windlass.jobs.places import Free, Wants, keys_of, plan
+from windlass.jobs.places import Free, Want, Wants, keys_of, plan
 
 # How often one looks again for a waiter that is still there.
 TRIES = 5
@@ -82,30 +82,41 @@ def hand_on(
             held |= slots_of(db).taken(sorted(others))
         places, full = plan(jobs, wants, held, free)
         may = {
-            waiting.id
-            for waiting in line
-            if waiting.job and not waiting.is_paused and wants[waiting.id]
-            if waiting.job.backend_alias == limits.backend_alias
-            if not rates.are_limited([waiting.job]) and taker.takes(waiting.job)
+            w.id for w in line if w.job and wants[w.id] and _is_for(w, limits, taker)
         }
         heads = [job for job in jobs if job.id not in full and job.id in may]
         chains = [[head] for head in heads]
-        if length > 1:
-            behind = [waiting for waiting in line if waiting.id in full]
-            _follow(chains, behind, wants, may, taker, length)
+        behind = [waiting for waiting in line if waiting.id in full]
+        _follow(chains, behind, wants, may, taker, length)
         taken = _take(db, node, chains, places)
         found += taken
         handed = {chain[0].id for chain in taken}
         ready = {job.id for job in jobs} - full.keys() - handed
         if ready:
             lifecycle.unblock(db, sorted(ready))
-        moved = {w.id: w.key for w in line if w.id in full and full[w.id].key != w.key}
-        if not moved:
+        free = _step_aside(db, [w for w in line if w.id in full], full, free)
+        if not free:
             break
-        # What they lack by now is something else, so their place is for the next.
-        slots_of(db).wait_for_others({id: full[id].key for id in moved})
-        free = {key: free[key] for key in set(moved.values()) if free[key]}
     return found
+
+
+def _step_aside(
+    db: Dialect, line: Sequence[Waiting], full: Mapping[str, Want], free: Free
+) -> Free:
+    """Let those that lack another key by now wait for that; what is free for others."""
+    moved = {w.id: full[w.id].key for w in line if full[w.id].key != w.key}
+    if moved:
+        slots_of(db).wait_for_others(moved)
+    keys = {waiting.key for waiting in line if waiting.id in moved}
+    return {key: free[key] for key in keys if free[key]}
+
+
+def _is_for(waiting: Waiting, limits: Limited, taker: Taker) -> bool:
+    """Whether a job may be held by the node that frees slots."""
+    job = waiting.job
+    if job is None or waiting.is_paused or rates.are_limited([job]):
+        return False
+    return job.backend_alias == limits.backend_alias and taker.takes(job)
 
 
 def in_line(db: Dialect, most: Mapping[str, int]) -> tuple[list[Waiting], Taken]:

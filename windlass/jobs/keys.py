@@ -23,6 +23,8 @@ UNIQUE = "_windlass_unique"
 # And what each @rate_limit and each @concurrency says, the outermost first.
 RATES = "_windlass_rates"
 LIMITS = "_windlass_limits"
+# A function that has any of these attributes has limits.
+LIMITED = frozenset({RATES, LIMITS, "concurrency_key"})
 BLOCKS = ("block", "discard")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # The starts that a key's row remembers.
@@ -72,12 +74,6 @@ def limits_of(function: Any) -> tuple[Limit, ...]:
     on_conflict = names.get("on_conflict", "block")
     where = f"{function.__module__}.{function.__qualname__}"
     return (*said, _limit(where, key, limit, duration, on_conflict))
-
-
-def has_limits(function: Any) -> bool:
-    """Whether jobs of a task's function have limits that are kept with each job."""
-    said = vars(function)
-    return RATES in said or LIMITS in said or "concurrency_key" in said
 
 
 def limit_keys(

@@ -32,18 +32,27 @@ def keys_of(jobs: Sequence[Claimed], wants: Wants) -> list[str]:
 def plan(
     jobs: Sequence[Claimed], wants: Wants, held: Taken, free: Free | None = None
 ) -> tuple[list[Place], dict[str, Want]]:
-    """Which free places jobs should take, first come first; and what others lack."""
+    """
+    Which places jobs should take, first come first; and what each of the others lacks.
+
+    Of a key in ``free`` only those places are given.
+    """
     places: list[Place] = []
     full: dict[str, Want] = {}
+    own = free or {}
     for job in jobs:
-        lacks = [w for w in wants[job.id] if len(held.get(w.key, ())) >= w.limit]
+        lacks = [
+            want
+            for want in wants[job.id]
+            if len(held.get(want.key, ())) >= want.limit
+            or (want.key in own and not own[want.key])
+        ]
         if lacks:
             full[job.id] = lacks[0]
             continue
         for want in wants[job.id]:
             numbers = held.setdefault(want.key, set())
-            own = free.get(want.key) if free else None
-            number = own.pop() if own else _a_free_one(numbers)
+            number = own[want.key].pop() if want.key in own else _a_free_one(numbers)
             numbers.add(number)
             places.append(Place(want.key, number, job.id, job.claim))
     return places, full
