@@ -21,18 +21,19 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any, Literal
 
-from django.conf import settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
-from django.utils.module_loading import import_string
 
 from windlass import conf_file, conf_recurring
 from windlass import conf_values as values
 from windlass.conf_file import FILE, MODE
 from windlass.conf_recurring import Recurring, SchedulerOptions
+from windlass.conf_tasks import aliases, params
 from windlass.conf_values import Parser, quoted
 from windlass.exceptions import ConfigurationError
 from windlass.tasks_api import DEFAULT_TASK_QUEUE_NAME
+
+__all__ = ["Options", "WorkerOptions", "aliases", "options", "params"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ class Options:
     recurring: tuple[Recurring, ...] = ()
     queue_limits: Mapping[str, int] = field(default_factory=dict)
     default_concurrency_duration: float = 180
+    silence_polling: bool = True
     max_attempts: int = 1
     backoff: float | str | Callable[..., Any] | None = None
     # Django's allow-list; empty means that any queue name is welcome.
@@ -131,27 +133,12 @@ def use_file(path: str) -> None:
     options.cache_clear()
 
 
-@cache
-def aliases() -> tuple[str, ...]:
-    """Return the aliases in TASKS that Windlass serves, in their order."""
-    return tuple(alias for alias, entry in _tasks().items() if _is_windlass(entry))
-
-
 @receiver(setting_changed)
 def forget(*, setting: str, **kwargs: Any) -> None:
     """Read the settings again after a test has changed them."""
     if setting in {"TASKS", "DATABASES"}:
         options.cache_clear()
         aliases.cache_clear()
-
-
-def params(alias: str) -> Any:
-    """Return the raw entry of an alias in TASKS."""
-    tasks = _tasks()
-    if alias not in tasks:
-        known = quoted(tasks) or "no alias"
-        raise ConfigurationError(f'TASKS has {known}, and no "{alias}"')
-    return tasks[alias]
 
 
 def parse(alias: str, entry: Any) -> Options:
@@ -177,21 +164,6 @@ def _from_file(alias: str) -> dict[str, Any]:
         return {}
     entry = conf_file.entry(path, alias, aliases())
     return _read(entry, _at(path, alias), _OPTIONS)
-
-
-def _tasks() -> Mapping[str, Any]:
-    # Django 5.2 knows no TASKS, so a project without the setting has no attribute.
-    return getattr(settings, "TASKS", None) or {}
-
-
-def _is_windlass(entry: Any) -> bool:
-    try:
-        backend = import_string(entry["BACKEND"])
-    except (ImportError, KeyError, TypeError):
-        # Django reports a backend that cannot be imported; it is not ours to say.
-        return False
-    # The class tells by itself, because this layer may not import the backend.
-    return bool(getattr(backend, "is_windlass", False))
 
 
 def _read(value: Any, path: str, parsers: Mapping[str, Parser]) -> dict[str, Any]:
@@ -289,6 +261,7 @@ _OPTIONS: dict[str, Parser] = {
     "recurring": _recurring,
     "queue_limits": values.limits_by_queue,
     "default_concurrency_duration": values.seconds_above_0,
+    "silence_polling": values.yes_or_no,
 }
 
 _ENTRY: dict[str, Parser] = {

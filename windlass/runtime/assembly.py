@@ -23,6 +23,7 @@ from windlass.runtime.processes import show_stacks_on_demand
 from windlass.runtime.recycling import Recycling
 from windlass.runtime.running import Running
 from windlass.runtime.shutdown import retire
+from windlass.runtime.silence import silence
 from windlass.runtime.watch import Watch
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def _what_runs_it(worker: Worker) -> None:
         settled=worker.settled,
         limits=limits,
         handover=worker.handover,
+        began=partial(silence, options),
     )
     worker.threads = Threads(
         worker.executor,

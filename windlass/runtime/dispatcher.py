@@ -24,6 +24,7 @@ from windlass.runtime.outage import LOST
 from windlass.runtime.pruner import Pruner
 from windlass.runtime.scheduler import Scheduler
 from windlass.runtime.service import Service, serve
+from windlass.runtime.silence import silence
 from windlass.runtime.telling import tell_error, tell_hooks, told
 
 logger = logging.getLogger("windlass")
@@ -85,6 +86,7 @@ class Dispatcher:
 
     def run(self) -> int:
         """Serve until told to stop; give back the exit code."""
+        silence(self.options)
         if self.lease.register(wait=self.told.wait):
             self.lease.start()
             janitor = Janitor(self.options)

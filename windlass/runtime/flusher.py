@@ -64,10 +64,11 @@ class Flusher:
         settled: Callable[[Sequence[Report]], None],
         limits: Limits,
         handover: Handover,
+        began: Callable[[], None] = lambda: None,
     ) -> None:
         self.db, self.executor, self.ledger = db, executor, ledger
         self.settled = settled
-        self.limits, self.handover = limits, handover
+        self.limits, self.handover, self.began = limits, handover, began
         # Held while this node may hold jobs that its worker does not know of yet.
         self.handing_on = threading.Lock()
         self.reports: SimpleQueue[Report | None] = SimpleQueue()
@@ -110,6 +111,7 @@ class Flusher:
         return batch
 
     def _flush_until_told(self) -> None:
+        self.began()
         while (first := self.reports.get()) is not None:
             batch = self.take(first)
             self.outage.persist(

@@ -27,6 +27,7 @@ from windlass.runtime.child import RECYCLED, RETIRED, Part
 from windlass.runtime.dispatcher import Dispatcher
 from windlass.runtime.liveness import Liveness
 from windlass.runtime.pidfile import Pidfile
+from windlass.runtime.silence import silence
 from windlass.runtime.supervisor import AT_ONCE, Plan, Supervisor
 from windlass.runtime.telling import Told, tell_hooks, told
 from windlass.runtime.worker import Worker
@@ -59,6 +60,7 @@ class Topology:
 def launch(options: Options, topology: Topology) -> int:
     """Run the runtime in this process until it ends; give back the exit code."""
     import_tasks()
+    silence(options)
     with (
         Pidfile(options.supervisor_pidfile),
         told(options, "supervisor", "supervisor"),

@@ -37,6 +37,7 @@ from windlass.runtime.processes import Processes
 from windlass.runtime.recycling import Recycling
 from windlass.runtime.running import Running
 from windlass.runtime.shutdown import finish
+from windlass.runtime.silence import silence
 from windlass.runtime.watch import Watch
 from windlass.tasks_api import task_backends
 
@@ -152,6 +153,7 @@ class Worker:
 
     def run(self) -> int:
         """Work until told to stop; give back the exit code."""
+        silence(self.options)
         if not self.lease.register(wait=self._wait_or_stop):
             self.processes.close()
             return 0

@@ -22,3 +22,10 @@ INSTALLED_APPS = [*INSTALLED_APPS, "tests.integration.project"]
 INSTALLED_APPS += filter(None, environ.get("WINDLASS_TEST_APPS", "").split(","))
 TASKS["default"]["OPTIONS"] = json.loads(environ.get("WINDLASS_TEST_OPTIONS", "{}"))
 DEBUG = environ.get("WINDLASS_TEST_DEBUG") == "1"
+if environ.get("WINDLASS_TEST_LOG_SQL") == "1":
+    LOGGING = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"all": {"class": "logging.StreamHandler"}},
+        "loggers": {"django.db.backends": {"handlers": ["all"], "level": "DEBUG"}},
+    }
