@@ -27,7 +27,7 @@ from windlass.exceptions import RefusedTask
 from windlass.jobs import announcing, lifecycle, results, unique
 from windlass.jobs.arguments import dump_call, dump_value
 from windlass.jobs.ids import uuid7, uuid7s
-from windlass.jobs.keys import LIMITED, UNIQUE, key_of, limit_keys
+from windlass.jobs.keys import LIMITED, UNIQUE, key_of, limit_keys, share_of
 from windlass.jobs.policies import check_policy, stored
 from windlass.jobs.results import JobResult
 from windlass.models.jobs import Job, State, parse_id
@@ -43,6 +43,12 @@ from windlass.tasks_api import (
 Call = tuple[Any, Sequence[Any], Mapping[str, Any]]
 # Tasks whose validation is remembered; each .using() makes another one.
 MOST_CALLS = 1000
+
+
+def _has_keys(task: Any) -> bool:
+    # Whether its jobs have keys, which are made from each call.
+    is_fair = getattr(task, "fair_by", None) is not None
+    return is_fair or bool(vars(task.func).keys() & LIMITED)
 
 
 @contextmanager
@@ -103,7 +109,7 @@ class WindlassBackend(BaseTaskBackend):
         Raises EnqueueError (also a TypeError or InvalidTask) with nothing stored.
         """
         job = self._new_job(uuid7(), self._checked_call(task), args, kwargs)
-        if vars(task.func).keys() & LIMITED:
+        if _has_keys(task):
             job = self._limited(task, job, (task, args, kwargs))
         rule = getattr(task.func, UNIQUE, None)
         key = rule and key_of(rule, task, args, kwargs)
@@ -136,7 +142,7 @@ class WindlassBackend(BaseTaskBackend):
                 self._new_job(job_id, parts[id(task)], args, kwargs)
                 for job_id, (task, args, kwargs) in zip(ids, calls, strict=True)
             ]
-            if any(vars(task.func).keys() & LIMITED for task in tasks.values()):
+            if any(map(_has_keys, tasks.values())):
                 jobs = list(map(self._limited, (c[0] for c in calls), jobs, calls))
             own = self.configuration
             dialect, notify = db.dialect(own.database_alias), own.wakeup != "poll"
@@ -231,14 +237,17 @@ class WindlassBackend(BaseTaskBackend):
         self, id: str, call: NewJob, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> NewJob:
         args_text, kwargs_text = dump_call(call.task_path, args, kwargs)
-        return NewJob(id, *call[1:5], args_text, kwargs_text, *call[7:])
+        return NewJob._make((id, *call[1:5], args_text, kwargs_text, *call[7:]))
 
     def _limited(self, task: Any, job: NewJob, call: Call) -> NewJob:
-        keys = limit_keys(task, *call[1:])
-        if not keys:
+        said: dict[str, Any] = {**limit_keys(task, *call[1:])}
+        if share := share_of(task, *call[1:]):
+            # A retry by hand makes the row anew, and needs it.
+            said["share"] = share
+        if not said:
             return job
         policy = json.loads(job.policy) if job.policy else {}
-        return job._replace(policy=json.dumps({**policy, **keys}))
+        return job._replace(policy=json.dumps({**policy, **said}), share=share or "")
 
     # Results
 

@@ -26,6 +26,7 @@ from windlass.jobs.handing_on import Nobody
 from windlass.jobs.limits import Limits
 from windlass.jobs.outcomes import Executor
 from windlass.jobs.results import JobResult
+from windlass.jobs.turns import WINDOWS, Turns
 from windlass.models import Node
 from windlass.tasks_api import DEFAULT_TASK_BACKEND_ALIAS as DEFAULT
 from windlass.tasks_api import task_backends
@@ -74,12 +75,11 @@ def claim_ready_jobs(
     """
     dialect = _dialect(backend_alias)
     selectors = [queues] if isinstance(queues, str) else list(queues)
-    lanes = _lanes(dialect, selectors, backend_alias)
     hold = _Hold(secrets.randbits(62) + 1, backend_alias)
     with transaction.atomic(using=dialect.database):
         # The node first: a job held by a node that nobody knows would be rescued.
         node = _register(dialect, hold)
-        jobs = lifecycle.claim(dialect, hold.node, backend_alias, lanes, limit)
+        jobs = _claim(dialect, hold, selectors, limit)
         jobs = _limits(hold).admit(dialect, hold.node, jobs)
         jobs = rates.admit(dialect, hold.node, backend_alias, jobs)
         if not jobs:
@@ -132,9 +132,24 @@ def _dialect(backend_alias: str) -> Dialect:
     return db.dialect(conf.options(backend_alias).database_alias)
 
 
-def _lanes(dialect: Dialect, selectors: list[str], backend_alias: str) -> list[Lane]:
-    found = dialect.lanes(backend_alias)
-    return [Lane(*lane) for lane in queues.in_order(selectors, found)]
+def _claim(
+    dialect: Dialect, hold: _Hold, selectors: list[str], limit: int
+) -> list[Claimed]:
+    found = dialect.lanes(hold.backend_alias)
+    lanes = [Lane(*lane) for lane in queues.in_order(selectors, found)]
+    turns = Turns(dialect, hold.backend_alias)
+    turns.look(found)
+    turns.begin()
+    jobs: list[Claimed] = []
+    for _window in range(WINDOWS):
+        left = limit - len(jobs)
+        divided = turns.divide(lanes, left)
+        got = lifecycle.claim(dialect, hold.node, hold.backend_alias, divided, left)
+        turns.served(got, left)
+        jobs += got
+        if len(jobs) >= limit or turns.is_done:
+            break
+    return jobs
 
 
 def _sign_off(dialect: Dialect, hold: _Hold) -> None:

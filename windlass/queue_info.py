@@ -7,7 +7,8 @@ from datetime import datetime
 from windlass import conf, db
 from windlass.bulk import discard_ready_jobs
 from windlass.by_hand import ClaimedJob, claim_ready_jobs, execute_claimed_job
-from windlass.db import Dialect
+from windlass.db import Dialect, rare
+from windlass.db.shares import shares
 from windlass.jobs import pauses
 from windlass.models import LiveJob, Queue
 from windlass.models.jobs import LiveJobQuerySet
@@ -68,15 +69,25 @@ class QueueInfo:
             return None
         now = self._dialect.now()
         # Lane by lane, for that is how the index finds the oldest without a sort.
-        waited = [self._waited(nice, queue, now) for nice in self._nices()]
+        waited = [
+            self._waited(nice, share, queue, now)
+            for nice in self._nices()
+            for share in ("", *self._shares(nice))
+        ]
         return max(waited, default=0.0)
+
+    def _shares(self, nice: int) -> list[str]:
+        lane, most = (self.name, nice), rare.SHARES_LOOKED_AT
+        return shares(self._dialect, self.backend_alias, lane, limit=most)
 
     def _nices(self) -> list[int]:
         lanes = self._dialect.lanes(self.backend_alias)
         return [nice for name, nice in lanes if name == self.name]
 
-    def _waited(self, nice: int, queue: Queue | None, now: datetime) -> float:
-        lane = self._ready(now).filter(nice=nice).order_by("available_at")
+    def _waited(
+        self, nice: int, share: str, queue: Queue | None, now: datetime
+    ) -> float:
+        lane = self._ready(now).filter(nice=nice, share=share).order_by("available_at")
         since = lane.values_list("available_at", flat=True).first()
         if since is None:
             return 0.0

@@ -40,7 +40,8 @@ class Task(tasks_api.Task):
     is where the code runs: ``"thread"``, ``"async"`` or ``"process"`` (None: coroutine
     functions on the event loop, others in a thread). ``atomic`` commits what the
     function writes together with its completion. A job that has not started
-    ``expires`` after it became due is discarded.
+    ``expires`` after it became due is discarded. ``fair_by`` is a key, as for
+    ``windlass.unique``: jobs of one queue and priority take turns by it.
     """
 
     max_attempts: int | None = None
@@ -52,6 +53,7 @@ class Task(tasks_api.Task):
     executor: str | None = None
     atomic: bool = False
     expires: float | timedelta | None = None
+    fair_by: str | Callable[..., Any] | None = None
     metadata: dict[str, Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:

@@ -106,10 +106,9 @@ class Dialect:
             policy=_load(job.policy),
             enqueued_at=now,
             available_at=max(now, job.run_after) if job.run_after else now,
-            claim=0,
-            attempts=0,
-            crashes=0,
+            share=job.share,
             hold="",
+            **dict.fromkeys(("claim", "attempts", "crashes"), 0),
         )
 
     # Claim
@@ -144,11 +143,13 @@ class Dialect:
                     backend_alias=backend_alias,
                     queue_name=lane.queue_name,
                     nice=lane.nice,
+                    share=lane.share,
                     node__isnull=True,
                     available_at__lte=now,
                 )
                 rows = rows.select_for_update(skip_locked=skip_locked)
-                rows = rows.order_by("available_at")[: limit - len(taken)]
+                rows = rows.order_by("available_at")
+                rows = rows[: min(lane.most or limit, limit - len(taken))]
                 taken += [self.claimed(row, claims=1) for row in rows]
                 if len(taken) >= limit:
                     break

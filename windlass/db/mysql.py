@@ -34,14 +34,14 @@ from windlass.db.records import (
 
 NEW_COLUMNS = (
     "id, backend_alias, queue_name, nice, task_path, args, kwargs, max_attempts,"
-    " metadata, policy, enqueued_at, available_at"
+    " metadata, policy, share, enqueued_at, available_at"
 )
 INSERT = f"""INSERT INTO windlass_live ({NEW_COLUMNS})
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 LOCK = f"""
     SELECT {", ".join(CLAIMED_COLUMNS)} FROM windlass_live
      FORCE INDEX (windlass_live_claim)
-     WHERE backend_alias = %s AND queue_name = %s AND nice = %s
+     WHERE backend_alias = %s AND queue_name = %s AND nice = %s AND share = %s
        AND available_at <= {{now}} AND node IS NULL
        AND NOT EXISTS (SELECT 1 FROM windlass_queue queue
          WHERE queue.backend_alias = %s AND name = %s AND paused_at IS NOT NULL)
@@ -124,7 +124,7 @@ class MySQL(Dialect):
 
     def _row(self, job: NewJob, now: datetime) -> tuple[Any, ...]:
         due = now if job.run_after is None else max(now, job.run_after)
-        values = (self._key(job.id), *job[1:8], job.metadata, job.policy)
+        values = (self._key(job.id), *job[1:8], *job[9:])
         return (*values, self._text(now), self._text(due))
 
     # Claim
@@ -138,7 +138,8 @@ class MySQL(Dialect):
         with self._writing() as cursor:
             for lane in lanes:
                 queue = (backend_alias, lane.queue_name)
-                values = (*queue, lane.nice, *queue, limit - len(rows))
+                most = min(lane.most or limit, limit - len(rows))
+                values = (*queue, lane.nice, lane.share, *queue, most)
                 cursor.execute(LOCK.format(now=self._now_sql), values)
                 rows += cursor.fetchall()
                 if len(rows) >= limit:

@@ -74,7 +74,7 @@ class PostgreSQL(Dialect):
 
     def insert(self, job: NewJob, *, notify: bool = True) -> datetime:
         """Store one job with one statement; give back when it was enqueued."""
-        values: tuple[Any, ...] = (*job[:8], job.metadata, job.policy, job.run_after)
+        values: tuple[Any, ...] = (*job[:8], *job[9:], job.run_after)
         channel = notify and self._channel_to_notify(job)
         if channel:
             sql, values = INSERT_AND_NOTIFY, (*values, channel, job.queue_name)
@@ -116,7 +116,7 @@ class PostgreSQL(Dialect):
             with self._copying(jobs) as times:
                 yield times
         else:
-            rows = [(*job[:8], job.metadata, job.policy, job.run_after) for job in jobs]
+            rows = [(*job[:8], *job[9:], job.run_after) for job in jobs]
             now = self._all(INSERT_MANY, [json.dumps(rows, default=str)])[0][0]
             yield [now + STEP * place for place in range(1, len(jobs) + 1)]
         if notify:
@@ -171,10 +171,10 @@ class PostgreSQL(Dialect):
         nices = [lane.nice for lane in lanes]
         # As text, because the driver takes no list of times and words.
         floors = [str(lane.floor or "-infinity") for lane in lanes]
-        rows = self._all(
-            CLAIM,
-            (queues, nices, floors, backend_alias, backend_alias, limit, limit, node),
-        )
+        shares = [lane.share for lane in lanes]
+        most = [lane.most or limit for lane in lanes]
+        what = (queues, nices, floors, shares, most)
+        rows = self._all(CLAIM, (*what, backend_alias, backend_alias, limit, node))
         jobs = list(map(Claimed._make, rows))
         if len(lanes) > 1:
             place = {(lane.queue_name, lane.nice): n for n, lane in enumerate(lanes)}

@@ -20,11 +20,11 @@ from windlass.db.records import CLAIMED_COLUMNS, KEPT_COLUMNS, NewJob
 
 NEW_COLUMNS = (
     "id, backend_alias, queue_name, nice, task_path, args, kwargs, max_attempts,"
-    " metadata, policy, enqueued_at, available_at"
+    " metadata, policy, share, enqueued_at, available_at"
 )
 INSERT = f"""
     INSERT INTO windlass_live ({NEW_COLUMNS}) VALUES
-    (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, statement_timestamp(),
+    (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, statement_timestamp(),
      GREATEST(statement_timestamp(), %s::timestamptz)) RETURNING enqueued_at
 """
 INSERT_AND_NOTIFY = f"""
@@ -32,7 +32,7 @@ INSERT_AND_NOTIFY = f"""
 """
 COPY = """
     COPY windlass_live (id, backend_alias, queue_name, task_path, nice, args, kwargs,
-      max_attempts, metadata, policy, enqueued_at, available_at) FROM STDIN
+      max_attempts, metadata, policy, share, enqueued_at, available_at) FROM STDIN
 """
 INSERT_MANY = f"""
     WITH input AS (
@@ -40,10 +40,10 @@ INSERT_MANY = f"""
     stored AS (
       INSERT INTO windlass_live ({NEW_COLUMNS})
       SELECT (x->>0)::uuid, x->>1, x->>2, (x->>3)::smallint, x->>4, (x->>5)::jsonb,
-             (x->>6)::jsonb, (x->>7)::smallint, (x->>8)::jsonb, (x->>9)::jsonb,
+             (x->>6)::jsonb, (x->>7)::smallint, (x->>8)::jsonb, (x->>9)::jsonb, x->>10,
              statement_timestamp() + place * interval '1 microsecond',
              GREATEST(statement_timestamp() + place * interval '1 microsecond',
-                      (x->>10)::timestamptz)
+                      (x->>11)::timestamptz)
         FROM input)
     SELECT statement_timestamp()
 """
@@ -60,8 +60,9 @@ LANES = """
 """
 CLAIM = f"""
     WITH lane AS (
-      SELECT * FROM unnest(%s::text[], %s::smallint[], %s::timestamptz[])
-                    l (queue_name, nice, floor)
+      SELECT * FROM unnest(%s::text[], %s::smallint[], %s::timestamptz[],
+                           %s::text[], %s::int[])
+                    l (queue_name, nice, floor, share, most)
        WHERE NOT EXISTS (SELECT FROM windlass_queue WHERE backend_alias = %s
          AND name = l.queue_name AND paused_at IS NOT NULL)),
     pick AS MATERIALIZED (
@@ -69,9 +70,9 @@ CLAIM = f"""
         SELECT ctid AS row FROM windlass_live
          WHERE backend_alias = %s
            AND queue_name = lane.queue_name AND nice = lane.nice
-           AND available_at > lane.floor AND available_at <= statement_timestamp()
-           AND node IS NULL
-         ORDER BY available_at LIMIT %s FOR UPDATE SKIP LOCKED) ready LIMIT %s)
+           AND share = lane.share AND available_at > lane.floor
+           AND available_at <= statement_timestamp() AND node IS NULL
+         ORDER BY available_at LIMIT lane.most FOR UPDATE SKIP LOCKED) ready LIMIT %s)
     UPDATE windlass_live
        SET node = %s, started_at = statement_timestamp(),
            attempts = attempts + 1, claim = claim + 1
@@ -140,7 +141,8 @@ def copy_line(job: NewJob, moment: datetime) -> str:
     return (
         f"{job.id}\t{_copy_call(job.backend_alias, job.queue_name, job.task_path)}"
         f"\t{job.nice}\t{args}\t{kwargs}\t{job.max_attempts}"
-        f"\t{_or_null(job.metadata)}\t{_or_null(job.policy)}\t{time_text}\t{due_text}\n"
+        f"\t{_or_null(job.metadata)}\t{_or_null(job.policy)}\t{_escaped(job.share)}"
+        f"\t{time_text}\t{due_text}\n"
     )
 
 

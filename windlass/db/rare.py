@@ -18,6 +18,7 @@ from django.db.models import Count
 
 from windlass.db.base import Dialect, delete_live
 from windlass.db.records import KEPT_COLUMNS, Claimed, NewJob
+from windlass.db.shares import shares
 from windlass.db.slots import forget_waiters
 from windlass.models.cancels import CancelRequest
 from windlass.models.jobs import (
@@ -27,6 +28,9 @@ from windlass.models.jobs import (
     LiveJobQuerySet,
     State,
 )
+
+# Of the shares of one lane, so many are asked for their oldest job.
+SHARES_LOOKED_AT = 200
 
 
 def _live(db: Dialect) -> LiveJobQuerySet:
@@ -164,6 +168,7 @@ def _revived(row: EndedJob, now: datetime) -> LiveJob:
         crashes=0,
         history=row.history,
         hold="",
+        share=policy.get("share", ""),
     )
     return LiveJob(**values)
 
@@ -264,10 +269,12 @@ def ready_since(
     ready = _live(db).ready(now=before).filter(backend_alias=backend_alias)
     moments = ready.order_by("available_at").values_list("available_at", flat=True)
     # Lane by lane, for that is how the index finds the oldest without a sort.
-    for queue_name, nice in db.lanes(backend_alias):
-        oldest = moments.filter(queue_name=queue_name, nice=nice).first()
-        if oldest is not None:
-            found[queue_name] = min(oldest, found.get(queue_name, oldest))
+    for lane in db.lanes(backend_alias):
+        own = moments.filter(queue_name=lane[0], nice=lane[1])
+        for share in ("", *shares(db, backend_alias, lane, limit=SHARES_LOOKED_AT)):
+            oldest = own.filter(share=share).first()
+            if oldest is not None:
+                found[lane[0]] = min(oldest, found.get(lane[0], oldest))
     return found
 
 

@@ -30,14 +30,22 @@ class NewJob(NamedTuple):
     run_after: datetime | None = None
     metadata: str | None = None
     policy: str | None = None
+    share: str = ""
 
 
 class Lane(NamedTuple):
-    """One queue at one priority, and from which moment on to look for its rows."""
+    """
+    One queue at one priority, and from which moment on to look for its rows.
+
+    Of these the rows of one share (empty: those that have none), and at most so many
+    in one claim (0: as many as the claim may take).
+    """
 
     queue_name: str
     nice: int
     floor: datetime | None = None
+    share: str = ""
+    most: int = 0
 
 
 class Claimed(NamedTuple):

@@ -60,6 +60,11 @@ EXACT_NAMES = """
         NOT NULL,
       MODIFY unique_key varchar(255) CHARACTER SET utf8mb4 COLLATE {collation}
 """
+EXACT_SHARES = """
+    ALTER TABLE windlass_live
+      MODIFY share varchar(255) CHARACTER SET utf8mb4 COLLATE {collation}
+        NOT NULL DEFAULT ''
+"""
 # No constraint of the model, because only some databases have one for some rows.
 UNIQUE = """
     CREATE UNIQUE INDEX windlass_live_unique
@@ -122,6 +127,7 @@ def create(schema_editor: Any) -> None:
         collation = _exact(schema_editor)
         for table in ("windlass_live", "windlass_ended"):
             schema_editor.execute(EXACT_NAMES.format(table=table, collation=collation))
+        schema_editor.execute(EXACT_SHARES.format(collation=collation))
     # Where an index may be of some rows only, jobs without a key do not pay for it.
     partial = "" if vendor == "mysql" else " WHERE unique_key IS NOT NULL"
     schema_editor.execute(UNIQUE + partial)

@@ -41,10 +41,10 @@ from windlass.db.records import (
 
 NEW_COLUMNS = (
     "id, backend_alias, queue_name, nice, task_path, args, kwargs, max_attempts,"
-    " metadata, policy, enqueued_at, available_at"
+    " metadata, policy, share, enqueued_at, available_at"
 )
 INSERT = f"""INSERT INTO windlass_live ({NEW_COLUMNS})
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 # Changes nothing, and makes this the one writer: what is read next stays so.
 LOCK = "DELETE FROM windlass_live WHERE 0"
 # The rows as they will be after HOLD.
@@ -56,7 +56,7 @@ PICK = f"""
     .replace("attempts", "attempts + 1 AS attempts", 1)
 }
         FROM windlass_live INDEXED BY windlass_live_claim
-       WHERE backend_alias = ? AND queue_name = ? AND nice = ?
+       WHERE backend_alias = ? AND queue_name = ? AND nice = ? AND share = ?
          AND available_at <= ? AND node IS NULL
          AND NOT EXISTS (SELECT 1 FROM windlass_queue queue
            WHERE queue.backend_alias = ? AND name = ? AND paused_at IS NOT NULL)
@@ -129,7 +129,7 @@ class SQLite(Dialect):
             due = max(text, self._text(job.run_after))
         return (
             *(job.id.replace("-", ""), *job[1:8]),
-            *(job.metadata, job.policy, text, due),
+            *(job.metadata, job.policy, job.share, text, due),
         )
 
     # Claim
@@ -145,7 +145,8 @@ class SQLite(Dialect):
             raw.execute(LOCK)
             for lane in lanes:
                 queue = (backend_alias, lane.queue_name)
-                values = (*queue, lane.nice, now, *queue, limit - len(taken))
+                most = min(lane.most or limit, limit - len(taken))
+                values = (*queue, lane.nice, lane.share, now, *queue, most)
                 (text,) = raw.execute(PICK, values).fetchone()
                 rows = json.loads(text)
                 if rows:

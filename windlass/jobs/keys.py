@@ -60,6 +60,13 @@ class Limit:
     on_conflict: str
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What ``fair_by`` says: whose job a call makes."""
+
+    key: str | Callable[..., Any]
+
+
 def limits_of(function: Any) -> tuple[Limit, ...]:
     """The concurrency limits of a task's function, said in either spelling."""
     names = vars(function)
@@ -91,8 +98,14 @@ def limit_keys(
     return {kind: keys for kind, keys in made.items() if any(keys)}
 
 
+def share_of(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """The share of one call, by its task's ``fair_by``, or None."""
+    fair_by = getattr(task, "fair_by", None)
+    return None if fair_by is None else key_of(Share(fair_by), task, args, kwargs)
+
+
 def key_of(
-    rule: Unique | Rate | Limit,
+    rule: Unique | Rate | Limit | Share,
     task: Any,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],

@@ -87,7 +87,16 @@ def check_policy(task: Any) -> None:
             raise RefusedTask(
                 f"{where}{name} must hold exception classes, not {classes!r}."
             )
+    fair_by = getattr(task, "fair_by", None)
+    if not (fair_by is None or callable(fair_by) or _is_text(fair_by)):
+        raise RefusedTask(
+            f"{where}fair_by must be a format string or a callable, not {fair_by!r}."
+        )
     _check_metadata(where, getattr(task, "metadata", None))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def _is_exception(cls: Any) -> bool:

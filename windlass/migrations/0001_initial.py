@@ -316,6 +316,15 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "share",
+                    models.CharField(
+                        blank=True,
+                        db_default="",
+                        max_length=255,
+                        verbose_name="share",
+                    ),
+                ),
+                (
                     "hold",
                     models.CharField(
                         blank=True,
@@ -331,7 +340,13 @@ class Migration(migrations.Migration):
                 "db_table": "windlass_live",
                 "indexes": [
                     models.Index(
-                        fields=["backend_alias", "queue_name", "nice", "available_at"],
+                        fields=[
+                            "backend_alias",
+                            "queue_name",
+                            "nice",
+                            "share",
+                            "available_at",
+                        ],
                         name="windlass_live_claim",
                     )
                 ],

@@ -111,6 +111,8 @@ class LiveJob(_Attempts):
     available_at = models.DateTimeField(_("may run from"))
     # The negated priority, so that the claim's index ascends.
     nice = models.SmallIntegerField(_("negated priority"), db_default=0)
+    # Jobs of one queue and priority take turns by their share, if they have one.
+    share = models.CharField(_("share"), max_length=255, db_default="", blank=True)
     hold = models.CharField(_("waits for"), max_length=32, db_default="", blank=True)
 
     objects = LiveJobQuerySet.as_manager()
@@ -124,7 +126,7 @@ class LiveJob(_Attempts):
         # heap-only updates and cost a quarter of the throughput.
         indexes = [
             models.Index(
-                fields=["backend_alias", "queue_name", "nice", "available_at"],
+                fields=["backend_alias", "queue_name", "nice", "share", "available_at"],
                 name="windlass_live_claim",
             )
         ]

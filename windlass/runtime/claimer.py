@@ -19,6 +19,7 @@ from windlass.jobs import lifecycle, rates
 from windlass.jobs.handing_on import Nobody
 from windlass.jobs.limits import Limits
 from windlass.jobs.queues import Lanes
+from windlass.jobs.turns import WINDOWS, Turns
 
 if TYPE_CHECKING:
     from windlass.runtime.handover import Handover
@@ -52,6 +53,7 @@ class Claimer:
         self.db, self.node, self.backend_alias = db, node, backend_alias
         self.options, self.limits, self.handover = options, limits, handover
         self.lanes = Lanes(options.queues)
+        self.turns = Turns(db, backend_alias)
         self.claimed_sync = self.claimed_async = 0
         self.settled_sync = self.settled_async = 0
         self.seconds_per_job: float | None = None
@@ -107,10 +109,20 @@ class Claimer:
             return []
         # What was found comes first: somebody waits for it.
         self._look_for_lanes(short=self._was_short)
-        jobs = self._claim(limit)
+        jobs = self._claim_by_turns(limit)
         self._was_short = 0 < len(jobs) < limit
         if not jobs and self._look_for_lanes(short=True):
-            jobs = self._claim(limit)
+            jobs = self._claim_by_turns(limit)
+        return jobs
+
+    def _claim_by_turns(self, limit: int) -> list[Claimed]:
+        self.turns.begin()
+        jobs = self._claim(limit)
+        for _window in range(WINDOWS):
+            if len(jobs) >= limit or self.turns.is_done:
+                break
+            jobs += self._claim(limit - len(jobs))
+        self.looked_everywhere &= self.turns.is_done
         return jobs
 
     def _claim(self, limit: int) -> list[Claimed]:
@@ -119,11 +131,13 @@ class Claimer:
         self.looked_everywhere, self._thorough = full and self._thorough, False
         if not lanes:
             return []
+        lanes = self.turns.divide(lanes, limit)
         jobs = lifecycle.claim(self.db, self.node, self.backend_alias, lanes, limit)
         now = time.monotonic()
         if full:
             self.lanes.full_claim_took(now - begun, now=now)
         self.lanes.learn(jobs, now=now)
+        self.turns.served(jobs, limit)
         admitted = self._admit(jobs)
         # What was turned away made room, so there may be more that is ready.
         self.looked_everywhere &= len(admitted) == len(jobs)
@@ -150,10 +164,11 @@ class Claimer:
             return False
         found = self.db.lanes(self.backend_alias)
         self._lanes_at = now
+        new = self.turns.look(found)
         if now - self._forget_at >= FORGET_LANES_EVERY:
             self._forget_at = now
             self.lanes.keep_only(found)
-        return self.lanes.refresh(found)
+        return self.lanes.refresh(found) or new
 
     def look_everywhere(self) -> None:
         """Let the next claim trust nothing it remembers."""

@@ -65,5 +65,5 @@ class Exchange:
         jobs = self.claimer.claim(room)
         if room:
             # Only a claim that came back short has seen the end of what is ready.
-            self._more = len(jobs) == room
+            self._more = len(jobs) == room or not self.claimer.turns.is_done
         return jobs
