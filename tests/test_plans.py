@@ -370,7 +370,8 @@ def test_sqlite_claims_by_the_index(dialect):
     plan = plan_on_sqlite(sqlite.PICK)
 
     assert "USING INDEX windlass_live_claim" in plan
-    assert "(backend_alias=? AND queue_name=? AND nice=? AND available_at<?)" in plan
+    lane = "backend_alias=? AND queue_name=? AND nice=? AND share=?"
+    assert f"({lane} AND available_at<?)" in plan
     assert "SCAN windlass" not in plan
     assert "TEMP B-TREE FOR ORDER BY" not in plan
     assert "USING INTEGER PRIMARY KEY" in plan_on_sqlite(sqlite.HOLD)

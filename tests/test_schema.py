@@ -205,7 +205,8 @@ def test_no_index_names_a_column_that_a_claim_changes():
 
     assert not indexed & {"node", "started_at", "attempts", "claim"}
     assert indexed == {
-        *("id", "backend_alias", "queue_name", "nice", "available_at", "unique_key")
+        *("id", "backend_alias", "queue_name", "nice", "share", "available_at"),
+        "unique_key",
     }
 
 

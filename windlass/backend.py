@@ -43,12 +43,8 @@ from windlass.tasks_api import (
 Call = tuple[Any, Sequence[Any], Mapping[str, Any]]
 # Tasks whose validation is remembered; each .using() makes another one.
 MOST_CALLS = 1000
-
-
-def _has_keys(task: Any) -> bool:
-    # Whether its jobs have keys, which are made from each call.
-    is_fair = getattr(task, "fair_by", None) is not None
-    return is_fair or bool(vars(task.func).keys() & LIMITED)
+# The share of what all jobs of a task have in common, if each has keys of its own.
+KEYED = "?"
 
 
 @contextmanager
@@ -109,7 +105,7 @@ class WindlassBackend(BaseTaskBackend):
         Raises EnqueueError (also a TypeError or InvalidTask) with nothing stored.
         """
         job = self._new_job(uuid7(), self._checked_call(task), args, kwargs)
-        if _has_keys(task):
+        if job.share:
             job = self._limited(task, job, (task, args, kwargs))
         rule = getattr(task.func, UNIQUE, None)
         key = rule and key_of(rule, task, args, kwargs)
@@ -142,7 +138,7 @@ class WindlassBackend(BaseTaskBackend):
                 self._new_job(job_id, parts[id(task)], args, kwargs)
                 for job_id, (task, args, kwargs) in zip(ids, calls, strict=True)
             ]
-            if any(map(_has_keys, tasks.values())):
+            if any(part.share for part in parts.values()):
                 jobs = list(map(self._limited, (c[0] for c in calls), jobs, calls))
             own = self.configuration
             dialect, notify = db.dialect(own.database_alias), own.wakeup != "poll"
@@ -219,6 +215,7 @@ class WindlassBackend(BaseTaskBackend):
     def _call(self, task: Any) -> NewJob:
         # A job without id and arguments.
         metadata = getattr(task, "metadata", None)
+        is_fair = getattr(task, "fair_by", None) is not None
         return NewJob(
             "",
             self.alias,
@@ -231,6 +228,8 @@ class WindlassBackend(BaseTaskBackend):
             task.run_after,
             None if metadata is None else dump_value(metadata, "metadata"),
             stored(task, now=time.time()),
+            # To be replaced: its keys are made from each call.
+            KEYED if is_fair or vars(task.func).keys() & LIMITED else "",
         )
 
     def _new_job(
@@ -245,7 +244,7 @@ class WindlassBackend(BaseTaskBackend):
             # A retry by hand makes the row anew, and needs it.
             said["share"] = share
         if not said:
-            return job
+            return job._replace(share="")
         policy = json.loads(job.policy) if job.policy else {}
         return job._replace(policy=json.dumps({**policy, **said}), share=share or "")
 

@@ -131,7 +131,7 @@ class Dialect:
     ) -> list[Claimed]:
         """Hold up to ``limit`` ready jobs for a node, lane by lane, oldest first."""
         taken: list[Claimed] = []
-        skip_locked = self.connection.features.has_select_for_update_skip_locked
+        skips = self.connection.features.has_select_for_update_skip_locked
         with transaction.atomic(using=self.database):
             now = self.now()
             for lane in lanes:
@@ -147,8 +147,9 @@ class Dialect:
                     node__isnull=True,
                     available_at__lte=now,
                 )
-                rows = rows.select_for_update(skip_locked=skip_locked)
-                rows = rows.order_by("available_at")
+                rows = rows.select_for_update(skip_locked=skips).order_by(
+                    "available_at"
+                )
                 rows = rows[: min(lane.most or limit, limit - len(taken))]
                 taken += [self.claimed(row, claims=1) for row in rows]
                 if len(taken) >= limit:
