@@ -1,10 +1,9 @@
 """
 The portable dialect: every operation of the engine, said with the ORM.
 
-Where a database can do better, its own module overrides the operation; the
-contract suite runs the same tests on all of them and on this one. A move locks the
-rows it names, checks the fence (node and claim), and writes by id, so it is right
-on any database that has transactions, and merely slower than it could be.
+Where a database can do better, its own module overrides the operation. A move locks
+the rows it names, checks the fence (node and claim), and writes by id: right on any
+database that has transactions, and slower than it could be.
 """
 
 from __future__ import annotations
@@ -147,9 +146,8 @@ class Dialect:
                     node__isnull=True,
                     available_at__lte=now,
                 )
-                rows = rows.select_for_update(skip_locked=skips).order_by(
-                    "available_at"
-                )
+                rows = rows.select_for_update(skip_locked=skips)
+                rows = rows.order_by("available_at")
                 rows = rows[: min(lane.most or limit, limit - len(taken))]
                 taken += [self.claimed(row, claims=1) for row in rows]
                 if len(taken) >= limit:
