@@ -37,6 +37,11 @@ def limited(context, label, seconds=0.05):
     _work(context, seconds, label)
 
 
+@task(takes_context=True, fair_by="{label}")
+def fair(context, label, seconds=0.005):
+    _work(context, seconds, label)
+
+
 @task(takes_context=True, max_attempts=5, backoff=0.05)
 def work_again(context, seconds=0.0, label=""):
     _work(context, seconds, label)
