@@ -432,7 +432,8 @@ def test_mariadb_locks_by_the_key_and_claims_by_the_index(dialect):
     dialect.insert_many(jobs := several(500))
     ids = ", ".join(f"'{dialect._key(job.id)}'" for job in jobs[:5])
     queue = ("'default'", "'default'")
-    lock = mysql.LOCK.format(now="UTC_TIMESTAMP(6)") % (*queue, 0, *queue, 5)
+    what = (*queue, 0, "''", *queue, 5)
+    lock = mysql.LOCK.format(now="UTC_TIMESTAMP(6)") % what
     fenced = mysql.FENCED.format(ids=ids) % NODE
     delete = mysql.DELETE.format(ids=ids)
 
