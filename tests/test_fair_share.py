@@ -120,6 +120,38 @@ def test_one_claim_goes_through_windows_until_it_is_full(claimer, db):
 
 
 @transactional
+def test_a_worker_is_done_although_others_queues_have_shares(db):
+    enqueue(export, "a", 3)
+    enqueue(plain.using(queue_name="mail"), "b", 1)
+    claimer = make_claimer(db, NODE, queues=("mail",))
+    claimer.look_everywhere()
+
+    assert tenants(claimer.claim(5)) == ["b"]
+    assert claimer.turns.is_done
+    assert claimer.looked_everywhere
+
+
+@transactional
+def test_with_room_for_one_the_only_tenant_who_is_ready_is_found_at_once(claimer, db):
+    calls = [(export, [f"{number:03}"], {}) for number in range(300)]
+    default_task_backend.enqueue_all(calls)
+    LiveJob.objects.exclude(share="tenant:250").update(available_at=db.far_future())
+
+    assert tenants(claimer.claim(1)) == ["250"]
+
+
+@transactional
+def test_whoever_looks_everywhere_asks_every_lane_for_shares(db):
+    for number in range(30):
+        enqueue(export.using(queue_name=f"q{number:02}"), "a", 1)
+    claimer = make_claimer(db, NODE)
+    claimer.look_everywhere()
+
+    assert len(claimer.claim(100)) == 30
+    assert claimer.looked_everywhere
+
+
+@transactional
 def test_a_tenant_that_comes_later_is_noticed(claimer):
     enqueue(plain, "none", 3)
     claimer.claim(1)

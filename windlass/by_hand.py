@@ -135,10 +135,10 @@ def _dialect(backend_alias: str) -> Dialect:
 def _claim(
     dialect: Dialect, hold: _Hold, selectors: list[str], limit: int
 ) -> list[Claimed]:
-    found = dialect.lanes(hold.backend_alias)
-    lanes = [Lane(*lane) for lane in queues.in_order(selectors, found)]
+    found = queues.in_order(selectors, dialect.lanes(hold.backend_alias))
+    lanes = [Lane(*lane) for lane in found]
     turns = Turns(dialect, hold.backend_alias)
-    turns.look(found)
+    turns.look(found, thoroughly=True)
     turns.begin()
     jobs: list[Claimed] = []
     for _window in range(WINDOWS):

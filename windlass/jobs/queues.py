@@ -70,6 +70,11 @@ class Lanes:
         new, self._order = order != self._order, order
         return new
 
+    @property
+    def served(self) -> list[tuple[str, int]]:
+        """The lanes that this worker serves and that are known to have had rows."""
+        return self._order
+
     def keep_only(self, found: Iterable[tuple[str, int]]) -> None:
         """Forget the lanes that have had no rows."""
         self._order = in_order(self.selectors, set(found))

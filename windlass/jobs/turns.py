@@ -11,11 +11,13 @@ many shares there are. Jobs without a share are one of them.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from windlass.db import Claimed, Dialect, Lane
 from windlass.db.shares import shares
+from windlass.jobs.policies import read
 
 # The shares that one claim looks at in a lane, and the lanes asked about at a time.
 WINDOW = 64
@@ -37,13 +39,17 @@ class Turns:
         self._rounds: dict[Key, Round] = {}
         self._turn, self._looked_at = 0, float("-inf")
 
-    def look(self, lanes: Sequence[Key]) -> bool:
-        """Learn which of some lanes have shares; say whether one is new."""
+    def look(self, lanes: Sequence[Key], *, thoroughly: bool = False) -> bool:
+        """
+        Learn which of some lanes have shares; say whether one is new.
+
+        A few at a time and not too often, unless it is to be ``thoroughly``.
+        """
         new, now = False, time.monotonic()
-        if now < self._looked_at + LOOK_EVERY:
+        if now < self._looked_at + LOOK_EVERY and not thoroughly:
             return False
         self._looked_at = now
-        asked = lanes[self._turn : self._turn + LANES]
+        asked = lanes if thoroughly else lanes[self._turn : self._turn + LANES]
         self._turn = self._turn + LANES if self._turn + LANES < len(lanes) else 0
         for lane in asked:
             if shares(self.db, self.backend_alias, lane, limit=1):
@@ -55,7 +61,7 @@ class Turns:
 
     def begin(self) -> None:
         """Begin to serve each share: see ``is_done``."""
-        self._rounds = {key: Round(last is not None) for key, last in self.last.items()}
+        self._rounds = {}
 
     def divide(self, lanes: Iterable[Lane], limit: int) -> list[Lane]:
         """Put the shares whose turn it is in the place of each lane that has some."""
@@ -66,42 +72,43 @@ class Turns:
             if key not in self.last:
                 found.append(lane)
                 continue
-            round = self._rounds.setdefault(key, Round(False))
+            began_in_between = self.last[key] is not None
+            round = self._rounds.setdefault(key, Round(began_in_between))
             if round.is_done:
                 continue
-            names = self._window(key, min(limit, WINDOW))
+            names = self._window(key)
             most = limit if round.is_for_the_rest else -(-limit // len(names))
             self._windows[key] = (names, most)
             # A floor would be of one share, and the others' rows may be older.
             found += [Lane(*key, None, name, most) for name in names]
         return found
 
-    def _window(self, key: Key, size: int) -> list[str]:
+    def _window(self, key: Key) -> list[str]:
         last = self.last[key]
         if last is not None:
-            names = self._shares(key, last, size)
+            names = self._shares(key, last, WINDOW)
             if names:
                 return names
             self.last[key] = None
-        return ["", *self._shares(key, "", size - 1)]
+        return ["", *self._shares(key, "", WINDOW - 1)]
 
     def _shares(self, key: Key, after: str, limit: int) -> list[str]:
-        if not limit:
-            return []
         return shares(self.db, self.backend_alias, key, after=after, limit=limit)
 
     def served(self, jobs: Sequence[Claimed], limit: int) -> None:
         """Learn what a claim of the divided lanes gave."""
         for key, (names, most) in self._windows.items():
-            got = sum((job.queue_name, job.nice) == key for job in jobs)
+            got = Counter(
+                _share_of(job) for job in jobs if (job.queue_name, job.nice) == key
+            )
             if len(jobs) >= limit:
-                # Those that came last may not have been asked.
-                if got:
-                    self.last[key] = names[-(-got // most) - 1]
+                # Those after the last that got something may not have been asked.
+                served = [name for name in names if got[name]]
+                self.last[key] = served[-1] if served else self.last[key]
                 continue
             round = self._rounds[key]
-            round.is_short_of_some |= got >= most
-            if len(names) >= min(limit, WINDOW):
+            round.is_short_of_some |= max(got.values(), default=0) >= most
+            if len(names) >= WINDOW:
                 self.last[key] = names[-1]
             else:
                 self.last[key] = None
@@ -110,9 +117,12 @@ class Turns:
     @property
     def is_done(self) -> bool:
         """Whether the claims since ``begin`` have asked every share for all it has."""
-        return all(
-            key in self._rounds and self._rounds[key].is_done for key in self.last
-        )
+        return all(round.is_done for round in self._rounds.values())
+
+
+def _share_of(job: Claimed) -> str:
+    share: str = read(job.policy).get("share", "") if job.policy else ""
+    return share
 
 
 @dataclass(slots=True)

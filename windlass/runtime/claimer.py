@@ -164,11 +164,11 @@ class Claimer:
             return False
         found = self.db.lanes(self.backend_alias)
         self._lanes_at = now
-        new = self.turns.look(found)
         if now - self._forget_at >= FORGET_LANES_EVERY:
             self._forget_at = now
             self.lanes.keep_only(found)
-        return self.lanes.refresh(found) or new
+        new = self.lanes.refresh(found)
+        return self.turns.look(self.lanes.served, thoroughly=self._thorough) or new
 
     def look_everywhere(self) -> None:
         """Let the next claim trust nothing it remembers."""
