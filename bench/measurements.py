@@ -175,9 +175,8 @@ def limits(run: Run, db: Any, sizes: Sizes) -> Figures:
     def blocked() -> None:
         run.produce(db, "fill-scheduled", 1)
         changes = {"id": db.ascending_id, "available_at": db.a_year_away}
+        # Without rows in the line of a key, or the limiter would wake them.
         db.multiply("windlass_live", sizes.others, **changes, hold="'limit'")
-        waiter = "(job, key, nice, enqueued_at) SELECT id, 'busy', nice, enqueued_at"
-        db.query(f"INSERT INTO windlass_waiter {waiter} FROM windlass_live")
 
     def rate(fill: str, n: int, prepare: Callable[[], None] = lambda: None) -> float:
         return drain(run, db, n, worker=ONE_THREAD, fill=fill, prepare=prepare)
