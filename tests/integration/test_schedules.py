@@ -26,6 +26,9 @@ EACH_SECOND = {
     }
 }
 
+# What every dispatcher runs.
+SERVICES = ["janitor", "limiter", "pruner"]
+
 
 def due_times():
     return [firing.aware(mark.due_at) for mark in ScheduleMark.objects.order_by("pk")]
@@ -78,7 +81,7 @@ def test_a_schedule_of_the_settings_runs_and_ends_with_its_entry(start, journal)
     eventually(lambda: len(journal.ends()) >= 2, timeout=20, message=runtime.said)
     assert set(journal.labels()) == {"tick"}
     (dispatcher,) = Node.objects.filter(kind=Node.Kind.DISPATCHER)
-    assert dispatcher.details["services"] == ["janitor", "pruner", "scheduler"]
+    assert dispatcher.details["services"] == [*SERVICES, "scheduler"]
     assert runtime.stop() == 0
     stopped = max(due_times())
 
@@ -106,7 +109,7 @@ def test_a_runtime_can_leave_schedules_to_others(start, flags, env):
     (node,) = eventually(lambda: Node.objects.filter(kind=Node.Kind.DISPATCHER))
 
     eventually(lambda: Node.objects.get(pk=node.pk).details.get("services"))
-    assert Node.objects.get(pk=node.pk).details["services"] == ["janitor", "pruner"]
+    assert Node.objects.get(pk=node.pk).details["services"] == SERVICES
     never(Schedule.objects.exists, during=1)
 
 
