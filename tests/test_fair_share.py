@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -138,6 +139,22 @@ def test_with_room_for_one_the_only_tenant_who_is_ready_is_found_at_once(claimer
     LiveJob.objects.exclude(share="tenant:250").update(available_at=db.far_future())
 
     assert tenants(claimer.claim(1)) == ["250"]
+
+
+@transactional
+@pytest.mark.parametrize("count", [100, 1100])
+def test_whoever_looks_everywhere_comes_to_an_end_however_many_may_not_run_yet(
+    claimer, count
+):
+    later = export.using(run_after=timedelta(days=1))
+    calls = [(later, [f"{number:04}"], {}) for number in range(count)]
+    default_task_backend.enqueue_all(calls)
+    claimer.claim(5)
+
+    claimer.look_everywhere()
+
+    assert claimer.claim(5) == []
+    assert claimer.looked_everywhere
 
 
 @transactional

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import NamedTuple
 
 from django.db import transaction
@@ -26,7 +27,7 @@ from windlass.jobs.handing_on import Nobody
 from windlass.jobs.limits import Limits
 from windlass.jobs.outcomes import Executor
 from windlass.jobs.results import JobResult
-from windlass.jobs.turns import WINDOWS, Turns
+from windlass.jobs.turns import Turns
 from windlass.models import Node
 from windlass.tasks_api import DEFAULT_TASK_BACKEND_ALIAS as DEFAULT
 from windlass.tasks_api import task_backends
@@ -139,17 +140,8 @@ def _claim(
     lanes = [Lane(*lane) for lane in found]
     turns = Turns(dialect, hold.backend_alias)
     turns.look(found, thoroughly=True)
-    turns.begin()
-    jobs: list[Claimed] = []
-    for _window in range(WINDOWS):
-        left = limit - len(jobs)
-        divided = turns.divide(lanes, left)
-        got = lifecycle.claim(dialect, hold.node, hold.backend_alias, divided, left)
-        turns.served(got, left)
-        jobs += got
-        if len(jobs) >= limit or turns.is_done:
-            break
-    return jobs
+    claim = partial(lifecycle.claim, dialect, hold.node, hold.backend_alias)
+    return turns.serve(lanes, limit, claim, to_the_end=True)
 
 
 def _sign_off(dialect: Dialect, hold: _Hold) -> None:

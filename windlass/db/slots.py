@@ -109,9 +109,10 @@ class Slots:
             rows = rows.order_by("key", "number").select_for_update()
             held = self._holds(rows.values_list("key", "number", "job", "claim"))
             ours = [p for p in held if Hold(p.key, p.job, p.claim) in wanted]
-            for place in ours:
-                own = self.slots.filter(key=place.key, number=place.number)
-                own._raw_delete(self.db.database)
+            own = self.slots.filter(
+                pk__in=[(place.key, place.number) for place in ours]
+            )
+            own._raw_delete(self.db.database)
         return [(place.key, place.number) for place in ours]
 
     def divert(self, node: int, jobs: Sequence[tuple[Claimed, str]]) -> None:

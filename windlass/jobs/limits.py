@@ -25,7 +25,7 @@ from windlass.jobs.policies import REFUSED, read
 
 # In the policy of a job that has limits.
 MARK = '"limits"'
-# How often one looks again before a job is blocked, or a waiter found.
+# How often one looks again before a job is blocked.
 TRIES = 5
 # Keys that a sweep looks at, and waiters of one key that it wakes.
 BATCH = 200

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from windlass.db import Claimed, Dialect, Lane
 from windlass.db.shares import shares
@@ -26,6 +27,7 @@ LANES, LOOK_EVERY = 20, 0.25
 WINDOWS = 16
 
 Key = tuple[str, int]
+Claim = Callable[[Sequence[Lane], int], list[Claimed]]
 
 
 class Turns:
@@ -59,12 +61,27 @@ class Turns:
                 self.last.pop(lane, None)
         return new
 
-    def begin(self) -> None:
-        """Begin to serve each share: see ``is_done``."""
-        self._rounds = {}
+    def serve(
+        self, lanes: Sequence[Lane], limit: int, claim: Claim, *, to_the_end: bool
+    ) -> list[Claimed]:
+        """
+        Claim up to ``limit`` jobs from lanes, window by window: see ``is_done``.
 
-    def divide(self, lanes: Iterable[Lane], limit: int) -> list[Lane]:
-        """Put the shares whose turn it is in the place of each lane that has some."""
+        A few windows at most, unless it is to go on ``to_the_end``.
+        """
+        self._rounds = {}
+        jobs: list[Claimed] = []
+        for _window in count() if to_the_end else range(WINDOWS):
+            left = limit - len(jobs)
+            got = claim(self._divided(lanes, left), left)
+            self._served(got, left)
+            jobs += got
+            if len(jobs) >= limit or self.is_done:
+                break
+        return jobs
+
+    def _divided(self, lanes: Iterable[Lane], limit: int) -> list[Lane]:
+        # Each lane that has shares is those whose turn it is.
         found: list[Lane] = []
         self._windows = {}
         for lane in lanes:
@@ -95,8 +112,7 @@ class Turns:
     def _shares(self, key: Key, after: str, limit: int) -> list[str]:
         return shares(self.db, self.backend_alias, key, after=after, limit=limit)
 
-    def served(self, jobs: Sequence[Claimed], limit: int) -> None:
-        """Learn what a claim of the divided lanes gave."""
+    def _served(self, jobs: Sequence[Claimed], limit: int) -> None:
         for key, (names, most) in self._windows.items():
             got = Counter(
                 _share_of(job) for job in jobs if (job.queue_name, job.nice) == key
@@ -116,7 +132,7 @@ class Turns:
 
     @property
     def is_done(self) -> bool:
-        """Whether the claims since ``begin`` have asked every share for all it has."""
+        """Whether the last call of ``serve`` asked every share for all it has."""
         return all(round.is_done for round in self._rounds.values())
 
 

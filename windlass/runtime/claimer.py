@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from windlass.conf import WorkerOptions
@@ -19,7 +20,7 @@ from windlass.jobs import lifecycle, rates
 from windlass.jobs.handing_on import Nobody
 from windlass.jobs.limits import Limits
 from windlass.jobs.queues import Lanes
-from windlass.jobs.turns import WINDOWS, Turns
+from windlass.jobs.turns import Turns
 
 if TYPE_CHECKING:
     from windlass.runtime.handover import Handover
@@ -109,38 +110,28 @@ class Claimer:
             return []
         # What was found comes first: somebody waits for it.
         self._look_for_lanes(short=self._was_short)
-        jobs = self._claim_by_turns(limit)
+        jobs = self._claim(limit)
         self._was_short = 0 < len(jobs) < limit
         if not jobs and self._look_for_lanes(short=True):
-            jobs = self._claim_by_turns(limit)
-        return jobs
-
-    def _claim_by_turns(self, limit: int) -> list[Claimed]:
-        self.turns.begin()
-        jobs = self._claim(limit)
-        for _window in range(WINDOWS):
-            if len(jobs) >= limit or self.turns.is_done:
-                break
-            jobs += self._claim(limit - len(jobs))
-        self.looked_everywhere &= self.turns.is_done
+            jobs = self._claim(limit)
         return jobs
 
     def _claim(self, limit: int) -> list[Claimed]:
         begun = time.monotonic()
         lanes, full = self.lanes.for_claim(now=begun)
-        self.looked_everywhere, self._thorough = full and self._thorough, False
+        thoroughly, self._thorough = full and self._thorough, False
+        self.looked_everywhere = thoroughly
         if not lanes:
             return []
-        lanes = self.turns.divide(lanes, limit)
-        jobs = lifecycle.claim(self.db, self.node, self.backend_alias, lanes, limit)
+        claim = partial(lifecycle.claim, self.db, self.node, self.backend_alias)
+        jobs = self.turns.serve(lanes, limit, claim, to_the_end=thoroughly)
         now = time.monotonic()
         if full:
             self.lanes.full_claim_took(now - begun, now=now)
         self.lanes.learn(jobs, now=now)
-        self.turns.served(jobs, limit)
         admitted = self._admit(jobs)
         # What was turned away made room, so there may be more that is ready.
-        self.looked_everywhere &= len(admitted) == len(jobs)
+        self.looked_everywhere &= self.turns.is_done and len(admitted) == len(jobs)
         return admitted
 
     def _admit(self, jobs: list[Claimed]) -> list[Claimed]:
