@@ -109,11 +109,9 @@ class Slots:
             rows = rows.order_by("key", "number").select_for_update()
             held = self._holds(rows.values_list("key", "number", "job", "claim"))
             ours = [p for p in held if Hold(p.key, p.job, p.claim) in wanted]
-            own = self.slots.filter(
-                pk__in=[(place.key, place.number) for place in ours]
-            )
-            own._raw_delete(self.db.database)
-        return [(place.key, place.number) for place in ours]
+            freed = [(place.key, place.number) for place in ours]
+            self.slots.filter(pk__in=freed)._raw_delete(self.db.database)
+        return freed
 
     def divert(self, node: int, jobs: Sequence[tuple[Claimed, str]]) -> None:
         """Let held jobs wait for the key that each lacks, as if never claimed."""
