@@ -10,7 +10,7 @@ import time
 LOOK_EVERY = 0.02
 
 
-def eventually(condition, *, timeout=10.0, message=None):
+def eventually(condition, *, timeout=60.0, message=None):
     """Call a function until it gives something true, and give that back."""
     deadline = time.monotonic() + timeout
     while True:

@@ -62,7 +62,7 @@ class Runtime:
         nodes = Node.objects.filter(supervisor_pid=self.pid, kind=kind)
         return list(nodes.order_by("started_at"))
 
-    def worker(self, count=1, *, timeout=15):
+    def worker(self, count=1, *, timeout=60):
         """Wait for its workers and give back their pids."""
         eventually(
             lambda: len(self.nodes()) == count,
@@ -85,7 +85,7 @@ class Runtime:
         """Signal all of it, as a terminal does."""
         os.killpg(self.pid, number)
 
-    def wait(self, timeout=20):
+    def wait(self, timeout=60):
         """Wait for its end and give back the exit code."""
         try:
             return self.process.wait(timeout)
@@ -94,7 +94,7 @@ class Runtime:
                 f"It still ran after {timeout} s:\n{self.said()[-5000:]}"
             ) from None
 
-    def stop(self, number=signal.SIGTERM, *, timeout=20):
+    def stop(self, number=signal.SIGTERM, *, timeout=60):
         """Ask for a stop and wait for it."""
         self.send(number)
         return self.wait(timeout)

@@ -47,7 +47,7 @@ def test_a_kill_in_between_leaves_one_effect_in_the_end(start, journal, effects)
         eventually(lambda started=started: len(journal.starts()) == started)
         kill(runtime.worker()[0])
 
-    eventually(lambda: states() == {"succeeded": 4}, timeout=20)
+    eventually(lambda: states() == {"succeeded": 4})
 
     assert effects() == {result.id: 1 for result in results}
     assert runtime.stop() == 0

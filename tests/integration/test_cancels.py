@@ -100,7 +100,7 @@ def test_code_that_does_not_want_to_be_cancelled_takes_its_process_along(
 
     api.cancel_job(result.id, "enough")
 
-    eventually(lambda: job(result).state in ("cancelled", "failed"), timeout=15)
+    eventually(lambda: job(result).state in ("cancelled", "failed"))
     eventually(lambda: not is_running(pid))
     assert runtime.worker() != [pid]
 

@@ -24,10 +24,10 @@ def test_a_tenant_who_comes_later_does_not_wait_for_the_others(start, journal):
     start(options=workers(threads=2)).worker()
     calls = [(tasks.fair, ["big"], {"seconds": 0.02})] * 1000
     default_task_backend.enqueue_all(calls)
-    eventually(lambda: len(journal.starts()) > 50, timeout=20)
+    eventually(lambda: len(journal.starts()) > 50)
 
     before = len(journal.starts())
     tasks.fair.enqueue("late")
-    eventually(lambda: "late" in journal.labels(), timeout=20)
+    eventually(lambda: "late" in journal.labels())
 
     assert journal.labels().index("late") < before + 150

@@ -66,7 +66,7 @@ def eventually_says(*texts, only=True):
         said = [line for line in lines if all(text in line for text in texts)]
         return lines if said and (len(lines) == 1 or not only) else None
 
-    return eventually(found, timeout=20, message=lambda: reasons("--deep"))
+    return eventually(found, message=lambda: reasons("--deep"))
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def stubborn(start, gate):
 @pytest.mark.parametrize("mode", ["fork", "async"])
 def test_a_runtime_that_works_is_healthy(start, mode):
     runtime = start("--mode", mode, options=PATIENT)
-    eventually(is_well, timeout=20, message=lambda: reasons("--deep"))
+    eventually(is_well, message=lambda: reasons("--deep"))
     result = tasks.work.enqueue()
     eventually(lambda: job(result).state == "succeeded")
 
@@ -143,7 +143,7 @@ def test_without_any_live_node_it_is_unhealthy_and_says_what_to_start(committed)
 def test_a_suspended_worker_is_named_although_others_live(start):
     runtime = start(options={**PATIENT, **workers(processes=2)})
     pids = runtime.worker(2)
-    eventually(is_well, timeout=20)
+    eventually(is_well)
 
     kill(pids[0], signal.SIGSTOP)
     eventually_says("no heartbeat for", f"pid {pids[0]}")
@@ -158,7 +158,7 @@ def test_a_claim_loop_that_stands_still_is_named_although_the_worker_beats(
 ):
     runtime = stubborn()
     (pid,) = runtime.worker()
-    eventually(is_well, timeout=20)
+    eventually(is_well)
 
     kill(pid, signal.SIGUSR1)
 
@@ -175,7 +175,7 @@ def test_a_service_that_stands_still_is_named_although_the_dispatcher_beats(
 ):
     runtime = stubborn()
     runtime.worker()
-    eventually(is_well, timeout=20)
+    eventually(is_well)
     (dispatcher,) = runtime.nodes(Node.Kind.DISPATCHER)
 
     kill(dispatcher.pid, signal.SIGUSR1)
@@ -187,7 +187,7 @@ def test_a_service_that_stands_still_is_named_although_the_dispatcher_beats(
 
 def test_an_event_loop_that_a_coroutine_blocks_is_named(start, gate):
     start(options=PATIENT)
-    eventually(is_well, timeout=20)
+    eventually(is_well)
 
     tasks.hog.enqueue(str(gate))
 
@@ -198,7 +198,7 @@ def test_an_event_loop_that_a_coroutine_blocks_is_named(start, gate):
 
 def test_a_worker_all_of_whose_threads_are_past_their_limit_is_stuck(stubborn, gate):
     stubborn(**workers(threads=2), stop_grace=60)
-    eventually(is_well, timeout=20)
+    eventually(is_well)
     path = "tests.integration.project.stubborn.hold_on"
     slow = [new(str(gate), path=path, policy={"timeout": 0.1}) for _ in range(2)]
 
@@ -218,7 +218,7 @@ def test_a_running_job_without_an_owner_is_found(start, settings):
     slow = {**PATIENT, "process_heartbeat_interval": 10}
     runtime = start("--queues", "default", options=slow)
     runtime.worker()
-    eventually(is_well, timeout=20)
+    eventually(is_well)
 
     tasks.work.using(queue_name="elsewhere").enqueue()
     lanes = [Lane("elsewhere", 0)]
@@ -242,7 +242,7 @@ def test_a_queue_that_nobody_serves_is_named_once_a_job_waits_there(start, setti
     serve(settings, "default")
     runtime = start("--queues", "default", options=PATIENT)
     runtime.worker()
-    eventually(is_well, timeout=20)
+    eventually(is_well)
 
     tasks.work.using(queue_name="elsewhere").enqueue()
 
@@ -261,7 +261,7 @@ def test_without_a_dispatcher_nobody_would_recover_a_host(start):
 def test_nodes_of_another_version_are_listed(start):
     runtime = start(options=PATIENT)
     (pid,) = runtime.worker()
-    eventually(is_well, timeout=20)
+    eventually(is_well)
 
     found = reasons("--require-version", "99.1")
 

@@ -78,7 +78,7 @@ def test_limits_hold_though_workers_are_killed_and_nothing_is_left_waiting(
 def test_a_node_that_dies_frees_its_slots_for_another(start, journal):
     enqueue(6, seconds=60)
     first = start(options=workers(threads=6))
-    eventually(lambda: len(journal.lines("start")) == 6, timeout=20)
+    eventually(lambda: len(journal.lines("start")) == 6)
     lost = set(journal.starts_by_job())
     enqueue(3, seconds=0)
     second = start(options=workers(threads=6))
@@ -88,9 +88,7 @@ def test_a_node_that_dies_frees_its_slots_for_another(start, journal):
     first.kill()
 
     # Those that waited may come before what was lost.
-    eventually(
-        lambda: all(journal.starts_by_job()[job] == 2 for job in lost), timeout=30
-    )
+    eventually(lambda: all(journal.starts_by_job()[job] == 2 for job in lost))
     assert states()["running"] == 6
 
 
@@ -100,7 +98,7 @@ def test_a_slow_job_does_not_hold_up_those_that_were_to_follow_it(start, journal
     slow = tasks.limited.enqueue("a", 3)
     default_task_backend.enqueue_all([(tasks.limited, ["a", 0.001], {})] * 50)
 
-    eventually(lambda: states().get("succeeded") == 251, timeout=60)
+    eventually(lambda: states().get("succeeded") == 251)
 
     assert journal.ends()[-1].job == str(slow.id)
     assert most_inside(journal, {})["a"] == LIMIT
@@ -120,12 +118,12 @@ def test_what_waits_when_a_runtime_stops_is_there_for_the_next(start, journal, m
     enqueue(40, seconds=0.05)
     options = {**workers(threads=8), "mode": mode}
     first = start(options=options)
-    eventually(lambda: len(journal.lines("end")) >= 6, timeout=20)
+    eventually(lambda: len(journal.lines("end")) >= 6)
 
     assert first.stop() == 0
     assert "running" not in states()
     start(options=options)
 
-    eventually(lambda: states() == {"succeeded": 40}, timeout=60)
+    eventually(lambda: states() == {"succeeded": 40})
     assert set(journal.starts_by_job().values()) == {1}
     assert most_inside(journal, {}) == dict.fromkeys(KEYS, LIMIT)

@@ -48,7 +48,7 @@ def test_connections_that_are_terminated_are_made_again(start, journal):
             )
             assert cursor.fetchone()[0] >= 4
 
-    eventually(lambda: states() == {"succeeded": 800}, timeout=30)
+    eventually(lambda: states() == {"succeeded": 800})
     assert set(journal.starts_by_job().values()) == {1}
     assert runtime.worker(2) == pids
     assert runtime.stop() == 0
@@ -115,12 +115,12 @@ def test_a_server_that_stops_and_starts_again_loses_and_doubles_nothing(
     )
     runtime = Runtime(tmp_path / "runtime.log", env=private)
     try:
-        eventually(lambda: len(journal.ends()) >= 100, timeout=20)
+        eventually(lambda: len(journal.ends()) >= 100)
         server.stop()
         eventually(lambda: runtime.said().count("does not answer") >= 3)
         server.start()
-        eventually(lambda: "answers again" in runtime.said(), timeout=20)
-        eventually(lambda: count(private) == "0", timeout=40)
+        eventually(lambda: "answers again" in runtime.said())
+        eventually(lambda: count(private) == "0")
         said = runtime.said()
         assert runtime.stop(signal.SIGTERM) == 0
     finally:

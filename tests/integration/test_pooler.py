@@ -64,7 +64,7 @@ def test_what_fails_is_tried_again(pooled, journal):
     failing = [tasks.fail_first.enqueue() for _ in range(5)]
     pooled(options=workers(threads=2))
 
-    eventually(lambda: states() == {"succeeded": 5}, timeout=20)
+    eventually(lambda: states() == {"succeeded": 5})
     for result in failing:
         assert journal.attempts_by_job()[result.id] == [1, 2]
 

@@ -14,7 +14,7 @@ OPTIONS = {**workers(threads=3), "stop_grace": 0.5, "shutdown_timeout": 5}
 
 
 def ends(result):
-    return eventually(lambda: job(result).finished_at and job(result), timeout=15)
+    return eventually(lambda: job(result).finished_at and job(result))
 
 
 def test_a_job_runs_in_a_process_and_group_of_its_own(start, journal):
@@ -111,7 +111,7 @@ def test_a_worker_whose_fork_server_died_is_replaced(start, journal):
 
     kill(parent(line.pid))
 
-    eventually(lambda: len(journal.starts(result.id)) == 2, timeout=15)
+    eventually(lambda: len(journal.starts(result.id)) == 2)
     assert not is_running(line.pid)
     assert runtime.worker() != [worker]
     assert runtime.stop() == 0

@@ -12,7 +12,7 @@ def test_a_worker_is_replaced_after_its_number_of_jobs(start, journal):
     results = [tasks.work.enqueue() for _ in range(60)]
     runtime = start(options=workers(threads=2, max_jobs=10))
 
-    eventually(lambda: states() == {"succeeded": 60}, timeout=20)
+    eventually(lambda: states() == {"succeeded": 60})
 
     assert len({line.pid for line in journal.starts()}) >= 3
     assert {job(result).attempts for result in results} == {1}
@@ -25,7 +25,7 @@ def test_a_worker_that_has_grown_is_replaced(start, journal):
     (first,) = runtime.worker()
     tasks.work.enqueue()
 
-    eventually(lambda: runtime.worker() not in ([], [first]), timeout=10)
+    eventually(lambda: runtime.worker() not in ([], [first]))
     eventually(lambda: states() == {"succeeded": 1})
     assert runtime.stop() == 0
 

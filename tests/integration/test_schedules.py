@@ -45,7 +45,7 @@ def test_each_second_fires_once_while_schedulers_are_killed(start):
         return start("--only-dispatch", options=EACH_SECOND)
 
     runtimes = [another() for _each in range(5)]
-    eventually(lambda: len(dispatchers(runtimes)) == 5, timeout=30)
+    eventually(lambda: len(dispatchers(runtimes)) == 5)
     eventually(due_times)
     chance, until, killed = random.Random(4), time.monotonic() + SECONDS, 0
 
@@ -78,7 +78,7 @@ def test_each_second_fires_once_while_schedulers_are_killed(start):
 
 def test_a_schedule_of_the_settings_runs_and_ends_with_its_entry(start, journal):
     runtime = start(options=EACH_SECOND)
-    eventually(lambda: len(journal.ends()) >= 2, timeout=20, message=runtime.said)
+    eventually(lambda: len(journal.ends()) >= 2, message=runtime.said)
     assert set(journal.labels()) == {"tick"}
     (dispatcher,) = Node.objects.filter(kind=Node.Kind.DISPATCHER)
     assert dispatcher.details["services"] == [*SERVICES, "scheduler"]
@@ -97,7 +97,7 @@ def test_a_dynamic_schedule_fires_soon_after_it_was_made(start, journal):
 
     api.schedule_recurring_task(key="soon", task_path=WORK, schedule=timedelta(0, 1))
 
-    eventually(lambda: len(journal.ends()) >= 2, timeout=20)
+    eventually(lambda: len(journal.ends()) >= 2)
 
 
 @pytest.mark.parametrize(
@@ -127,12 +127,10 @@ def test_what_was_missed_while_nothing_ran_fires_once(start):
         **EACH_SECOND,
     }
     runtime = start("--only-dispatch", options=options)
-    eventually(due_times, timeout=20)
+    eventually(due_times)
     assert runtime.stop(signal.SIGTERM) == 0
     before = max(due_times())
-    eventually(
-        lambda: time.time() > before.timestamp() + 4, timeout=10, message="the clock"
-    )
+    eventually(lambda: time.time() > before.timestamp() + 4, message="the clock")
 
     again = start("--only-dispatch", options=options)
 

@@ -19,7 +19,7 @@ def test_two_supervisors_share_the_work_and_claim_each_job_once(start, journal):
     pids = {pid for runtime in runtimes for pid in runtime.worker()}
     task_backends["default"].enqueue_all(calls)
 
-    eventually(lambda: states() == {"succeeded": 300}, timeout=30)
+    eventually(lambda: states() == {"succeeded": 300})
 
     assert set(journal.starts_by_job().values()) == {1}
     assert {line.pid for line in journal.starts()} == pids

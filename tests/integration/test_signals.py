@@ -1,5 +1,6 @@
 """A stop: what has started may end, the rest goes back, a second signal forces."""
 
+import os
 import signal
 
 import pytest
@@ -33,6 +34,29 @@ def busy(start, journal, gate):
         return runtime, once, again, rest
 
     return busy
+
+
+class Slow:
+    """Where an app that stands still says so, and where it waits."""
+
+    def __init__(self, directory):
+        self.here, self.pipe = directory / "here", directory / "pipe"
+        os.mkfifo(self.pipe)
+
+    def __call__(self, app):
+        """The environment of a runtime with this app."""
+        where = f"{self.here}:{self.pipe}"
+        return {"WINDLASS_TEST_APPS": app, "WINDLASS_TEST_SLOW": where}
+
+    def let_go(self):
+        """Let it go on, if it still waits."""
+        os.close(os.open(self.pipe, os.O_WRONLY | os.O_NONBLOCK))
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """A runtime that stands still at its begin or its end, until it is let go."""
+    return Slow(tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["fork", "async"])
@@ -152,6 +176,33 @@ def test_a_signal_right_after_the_fork_is_heard(start, attempt):
     eventually(lambda: len(runtime.processes()) > 1 + attempt)
 
     assert runtime.stop(timeout=8) == 0
+
+
+@pytest.mark.parametrize("mode", ["fork", "async"])
+@pytest.mark.parametrize("number", STOPS)
+def test_a_signal_that_comes_while_tasks_are_imported_stops_it_well(
+    start, slow, mode, number
+):
+    runtime = start("--mode", mode, **slow("tests.integration.slow.SlowStart"))
+    eventually(slow.here.exists)
+
+    runtime.send(number)
+
+    assert runtime.wait(timeout=10) == 0
+    assert not Node.objects.exists()
+
+
+def test_a_signal_once_more_at_the_very_end_changes_nothing(start, slow):
+    runtime = start(**slow("tests.integration.slow.ending.SlowEnd"))
+    eventually(Node.objects.filter(kind="worker").exists)
+    runtime.send(signal.SIGTERM)
+    eventually(slow.here.exists)
+
+    for number in STOPS:
+        runtime.send(number)
+    slow.let_go()
+
+    assert runtime.wait(timeout=10) == 0
 
 
 def test_a_worker_told_to_stop_by_itself_is_replaced(start, journal, gate):

@@ -74,8 +74,8 @@ def test_code_that_does_not_end_takes_its_process_along_and_nobody_else(
     eventually(lambda: journal.starts(result.id))
     waiting = [tasks.work.enqueue() for _ in range(5)]
 
-    eventually(lambda: not is_running(pid), timeout=15)
-    eventually(lambda: states() == {"failed": 1, "succeeded": 7}, timeout=15)
+    eventually(lambda: not is_running(pid))
+    eventually(lambda: states() == {"failed": 1, "succeeded": 7})
 
     assert_timed_out(result)
     for other in (*neighbours, *waiting):
@@ -90,7 +90,7 @@ def test_where_a_stuck_job_was_is_kept(start, journal):
     start(options=OPTIONS)
     result = stubborn.compute.enqueue()
 
-    eventually(lambda: job(result).state == "failed", timeout=15)
+    eventually(lambda: job(result).state == "failed")
 
     assert_timed_out(result, says="in _endless_in_c")
 
@@ -126,7 +126,7 @@ def test_a_process_that_ignores_every_plea_is_killed_with_all_it_started(
     result = stubborn.stubborn_process.enqueue()
     (line,) = eventually(lambda: journal.lines("child"))
 
-    eventually(lambda: not is_running(line.pid), timeout=8)
+    eventually(lambda: not is_running(line.pid), timeout=20)
     dead_at = time.time()
 
     # The limit, the grace, and a second.

@@ -28,6 +28,7 @@ from windlass.runtime.dispatcher import Dispatcher
 from windlass.runtime.liveness import Liveness
 from windlass.runtime.pidfile import Pidfile
 from windlass.runtime.silence import silence
+from windlass.runtime.stop_signals import StopSignals
 from windlass.runtime.supervisor import AT_ONCE, Plan, Supervisor
 from windlass.runtime.telling import Told, tell_hooks, told
 from windlass.runtime.worker import Worker
@@ -57,27 +58,28 @@ class Topology:
             )
 
 
-def launch(options: Options, topology: Topology) -> int:
+def launch(options: Options, topology: Topology, signals: StopSignals) -> int:
     """Run the runtime in this process until it ends; give back the exit code."""
     import_tasks()
+    noted = signals.defer()
     silence(options)
     with (
         Pidfile(options.supervisor_pidfile),
         told(options, "supervisor", "supervisor"),
     ):
-        return _launch(options, topology)
+        return _launch(options, topology, noted)
 
 
-def _launch(options: Options, topology: Topology) -> int:
+def _launch(options: Options, topology: Topology, noted: list[int]) -> int:
     if options.mode == "async" or not hasattr(os, "fork"):
         plans = _plans(options, topology, supervisor_pid=None)
         liveness = Liveness(options.liveness_file)
         try:
-            return _run_in_threads(plans, liveness, options)
+            return _run_in_threads(plans, liveness, options, noted)
         finally:
             liveness.remove()
     plans = _plans(options, topology, supervisor_pid=os.getpid())
-    return Supervisor(options, plans).run()
+    return Supervisor(options, plans, noted).run()
 
 
 def import_tasks() -> None:
@@ -134,7 +136,9 @@ def _dispatcher(options: Options, node: int, *, name: str, **rest: Any) -> Part:
     return Told(part, options, "dispatcher", name, node=node)
 
 
-def _run_in_threads(plans: list[Plan], liveness: Liveness, options: Options) -> int:
+def _run_in_threads(
+    plans: list[Plan], liveness: Liveness, options: Options, noted: list[int]
+) -> int:
     """Run every part as a thread of this process, which nobody supervises."""
     connections.close_all()
     parts = [(plan, plan.make(identity.new_node_id())) for plan in plans]
@@ -152,7 +156,7 @@ def _run_in_threads(plans: list[Plan], liveness: Liveness, options: Options) -> 
                 other.stop("another part ended")
         ended.set()
 
-    asked = _stop_on_signals([part for _plan, part in parts])
+    asked = _stop_on_signals([part for _plan, part in parts], noted)
     for plan, part in parts:
         threading.Thread(
             target=run, args=(plan, part), name=plan.name, daemon=True
@@ -172,7 +176,7 @@ def _run_in_threads(plans: list[Plan], liveness: Liveness, options: Options) -> 
     return max(0 if code == RECYCLED else code for code in codes.values())
 
 
-def _stop_on_signals(parts: list[Part]) -> list[float]:
+def _stop_on_signals(parts: list[Part], noted: list[int]) -> list[float]:
     asked_at: list[float] = []
 
     def stop(number: int, _frame: Any) -> None:
@@ -186,6 +190,8 @@ def _stop_on_signals(parts: list[Part]) -> list[float]:
                 part.stop("the process was asked to stop")
 
     _on_signals(stop)
+    for number in noted:
+        stop(number, None)
     return asked_at
 
 

@@ -87,11 +87,13 @@ class Rescue:
 
 
 class Supervisor:
-    """Keeps one process running for each plan."""
+    """Keeps one process running for each plan; obeys signals, those before it too."""
 
-    def __init__(self, options: Options, plans: Sequence[Plan]) -> None:
+    def __init__(
+        self, options: Options, plans: Sequence[Plan], noted: list[int] | None = None
+    ) -> None:
         self.options, self.plans = options, plans
-        self.signals: list[int] = []
+        self.signals = [] if noted is None else noted
         self.stop_asked = 0
         self.exit_code = 0
         self.asked_at = float("-inf")
@@ -109,9 +111,9 @@ class Supervisor:
         for number in (*ASKED, signal.SIGCHLD):
             signal.signal(number, self._note)
         try:
-            self._rescue(
-                self._recover_host, [p for p in self.plans if p.ends_by_itself]
-            )
+            self._obey()
+            waiting = [plan for plan in self.plans if plan.ends_by_itself]
+            self._rescue(self._recover_host, waiting)
             while not self._finished():
                 self._start_due()
                 if self._all_run():

@@ -28,12 +28,20 @@ from windlass.runtime.child import die_with_parent
 from windlass.runtime.launch import Topology, launch
 from windlass.runtime.outage import Outage
 from windlass.runtime.reload import RELOADED_BY, run_with_reload
+from windlass.runtime.stop_signals import StopAsked, StopSignals
 
 
 class Command(BaseCommand):
     """Start the supervisor, its workers and the dispatcher."""
 
     help = "Run background jobs: supervisor, workers and dispatcher of one backend."
+    # Whether the process ends with this command, as it does not after call_command().
+    ends_the_process = False
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run as a program of its own."""
+        self.ends_the_process = True
+        super().run_from_argv(argv)
 
     def add_arguments(self, parser: CommandParser) -> None:
         add = parser.add_argument
@@ -65,10 +73,19 @@ class Command(BaseCommand):
         add("--no-autoreload", action="store_false", dest="autoreload")
 
     def execute(self, *args: Any, **given: Any) -> str | None:
-        """Name the file of options before Django's checks read it."""
+        """
+        Hear the signals that ask to stop, before anything may wait or take long.
+
+        The file of options is named here because Django's checks read it.
+        """
         if given.get("config"):
             conf.use_file(given["config"])
-        return super().execute(*args, **given)
+        with StopSignals(for_good=self.ends_the_process) as self.signals:
+            try:
+                return super().execute(*args, **given)
+            except StopAsked:
+                self.stderr.write("Stopped before anything had started.")
+        return None
 
     def handle(self, **given: Any) -> None:
         try:
@@ -95,7 +112,7 @@ class Command(BaseCommand):
         if given["verbosity"] > 0:
             self._say_hello(options, topology)
         try:
-            code = launch(options, topology)
+            code = launch(options, topology, self.signals)
         except ConfigurationError as error:
             raise CommandError(str(error), returncode=2) from error
         if given["verbosity"] > 0:
