@@ -10,10 +10,12 @@ from itertools import pairwise
 
 import pytest
 
-from tests.integration.runtime import ROOT, SETTINGS
+from tests.integration.runtime import ROOT, SETTINGS, once_in_all
 from tests.waiting import eventually
 from windlass.runtime.child import ENDED_WELL
 from windlass.runtime.supervisor import how_it_ended
+
+pytestmark = once_in_all
 
 LIVENESS = ", liveness_file=str(here / 'alive')"
 

@@ -38,6 +38,8 @@ class Kind:
     # Whether its effects and its end are one.
     atomic: bool = False
     cancels: bool = False
+    # How many jobs may run at a time of those with the same first argument.
+    limit: int | None = None
 
     @property
     def may_repeat(self):
@@ -59,7 +61,12 @@ def kind(share, arguments, *, policy=None, where=True, **promises):
     def declare(function):
         if not where or not has(*policy):
             return function
-        task = windlass.task(takes_context=True, **policy)(function)
+        limit = promises.get("limit")
+        limited = function
+        if limit is not None:
+            key = f"{function.__name__} {{key}}"
+            limited = windlass.concurrency(key=key, limit=limit)(function)
+        task = windlass.task(takes_context=True, **policy)(limited)
         KINDS[task.module_path] = Kind(task, share, arguments, **promises)
         return task
 

@@ -7,7 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from tests.faults import work
+from tests.faults.crowds import Limits
 from tests.faults.excuses import Faults
+from tests.faults.executions import executions
+from tests.faults.kinds import KINDS
 from tests.faults.promises import About
 from tests.faults.strikes import THRESHOLD, Strike
 from tests.integration.project.journal import Line
@@ -143,6 +146,29 @@ def test_a_heartbeat_that_could_not_be_written_makes_a_brief_stand_still_long():
     away = Strike("restart_server", frozenset(), 1004.0, NOON + 4, 1008.0)
 
     assert overlap(work.short_again, brief, away) == ""
+
+
+def crowd(*jobs, strikes=()):
+    """What is said of jobs of one limit, of which two may run at a time."""
+    lines = [each for job in jobs for each in job]
+    limits = Limits(Faults(strikes, lines))
+    for own in jobs:
+        job = {"task_path": work.in_pairs.module_path, "args": [1, 0.1]}
+        about = SimpleNamespace(
+            job=job, kind=KINDS[job["task_path"]], runs=executions(own)
+        )
+        limits.note(about)
+    return " ".join(limits.broken())
+
+
+def test_more_jobs_than_a_limit_allows_are_counted():
+    third = [line("start", 0.5, **OTHER), line("end", 2, **OTHER)]
+    late = [line("start", 1, **OTHER), line("end", 2, **OTHER)]
+    frozen = strike("freeze", 0.9, pid=SECOND, lasted=THRESHOLD + 1)
+
+    assert crowd(WHOLE, WHOLE, late) == ""
+    assert "3 of 2 ran at a time, in_pairs 1" in crowd(WHOLE, WHOLE, third)
+    assert crowd(WHOLE, WHOLE, third, strikes=[frozen]) == ""
 
 
 def test_the_time_of_day_means_nothing_while_the_clock_is_set():

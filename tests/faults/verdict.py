@@ -12,6 +12,7 @@ from functools import cached_property
 from django.db import connection
 
 from tests.faults import work
+from tests.faults.crowds import Limits
 from tests.faults.excuses import Faults
 from tests.faults.promises import About
 from windlass.models import EndedJob, Job, LiveJob, Node
@@ -38,11 +39,14 @@ class Evidence:
         found = list(self.fleet.broken)
         found += self._about_all()
         seen, values = set(), [column.name for column in Job._meta.fields]
+        limits = Limits(self.faults)
         for job in Job.objects.values(*values).iterator():
             id = str(job["id"])
             seen.add(id)
             about = About(job, self.lines.get(id, ()), self)
             found += [f"{about}: {what}" for what in about.broken()]
+            limits.note(about)
+        found += limits.broken()
         found += [f"{id}: it was enqueued and is gone" for id in self.enqueued - seen]
         found += [f"{id}: it ran and is not there" for id in self.lines.keys() - seen]
         return found

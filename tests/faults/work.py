@@ -48,8 +48,8 @@ def _run(context, seconds, label=""):
     note("end", context)
 
 
-async def _swim(context, seconds):
-    note("start", context)
+async def _swim(context, seconds, label=""):
+    note("start", context, label)
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         await asyncio.sleep(min(left, BEAT))
@@ -170,6 +170,32 @@ def careful(context, seconds):
 def stubborn(context, seconds):
     """Has one attempt, and may be repeated when nobody knows how it ended."""
     _run(context, seconds)
+
+
+# At most so many at a time
+
+
+def key_and_seconds(keys, least, most):
+    """Arguments: what the jobs are limited by, and how long to run."""
+    return lambda random: [
+        random.randrange(keys),
+        round(random.uniform(least, most), 3),
+    ]
+
+
+@kind(2, key_and_seconds(2, 0, 0.05), limit=1)
+def alone_once(context, key, seconds):
+    _run(context, seconds, key)
+
+
+@kind(2, key_and_seconds(3, 0, 0.1), policy=AGAIN, limit=2)
+def in_pairs(context, key, seconds):
+    _run(context, seconds, key)
+
+
+@kind(1, key_and_seconds(3, 0, 0.1), policy=AGAIN, limit=2)
+async def swim_in_pairs(context, key, seconds):
+    await _swim(context, seconds, key)
 
 
 # With the database

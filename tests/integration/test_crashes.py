@@ -5,6 +5,7 @@ import signal
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from tests.integration.project import tasks
@@ -223,6 +224,30 @@ def test_a_silent_node_that_lives_is_fenced_off(start, journal, gate):
     assert [line.attempt for line in journal.ends()] == [2]
     assert job(result).attempts == 2
     assert other.stop() == 0
+
+
+@pytest.mark.skipif(
+    connection.vendor == "sqlite", reason="it has one writer, who locks all"
+)
+def test_a_node_that_stands_still_within_a_transaction_locks_nothing_for_long(
+    start, journal, tmp_path
+):
+    results = [tasks.work.enqueue() for _ in range(3)]
+    frozen = tmp_path / "frozen"
+    asleep = start(
+        WINDLASS_TEST_APPS="tests.integration.frozen_claims.FrozenClaims",
+        WINDLASS_TEST_FROZEN=str(frozen),
+    )
+    (pid,) = asleep.worker()
+    eventually(frozen.exists)
+
+    other = start()
+
+    eventually(lambda: states() == {"succeeded": 3})
+    kill(pid, signal.SIGCONT)
+    assert asleep.stop() == other.stop() == 0
+    assert {job(result).attempts for result in results} == {1}
+    assert set(journal.starts_by_job().values()) == {1}
 
 
 def test_claims_of_a_node_that_nobody_knows_are_swept(start, journal):

@@ -19,7 +19,7 @@ from django.db import connection
 import windlass
 from tests.contract.rows import new
 from tests.integration.project import tasks
-from tests.integration.runtime import ROOT, environment, kill, workers
+from tests.integration.runtime import ROOT, environment, kill, once_in_all, workers
 from tests.integration.states import job, states
 from tests.integration.test_command import a_database
 from tests.waiting import eventually
@@ -112,6 +112,7 @@ def test_a_runtime_that_works_is_healthy(start, mode):
         assert node["pid"] == runtime.pid or mode == "fork"
 
 
+@once_in_all
 def test_a_worker_that_waits_for_long_jobs_is_healthy(start, gate):
     start(options={**PATIENT, **workers(threads=1)})
     tasks.wait_for.enqueue(str(gate))
@@ -140,6 +141,7 @@ def test_without_any_live_node_it_is_unhealthy_and_says_what_to_start(committed)
     assert "Start manage.py windlass" in reasons("--deep")
 
 
+@once_in_all
 def test_a_suspended_worker_is_named_although_others_live(start):
     runtime = start(options={**PATIENT, **workers(processes=2)})
     pids = runtime.worker(2)
@@ -153,6 +155,7 @@ def test_a_suspended_worker_is_named_although_others_live(start):
     eventually(is_well)
 
 
+@once_in_all
 def test_a_claim_loop_that_stands_still_is_named_although_the_worker_beats(
     stubborn, gate
 ):
@@ -170,6 +173,7 @@ def test_a_claim_loop_that_stands_still_is_named_although_the_worker_beats(
     eventually(is_well)
 
 
+@once_in_all
 def test_a_service_that_stands_still_is_named_although_the_dispatcher_beats(
     stubborn, gate
 ):
@@ -185,6 +189,7 @@ def test_a_service_that_stands_still_is_named_although_the_dispatcher_beats(
     eventually(is_well)
 
 
+@once_in_all
 def test_an_event_loop_that_a_coroutine_blocks_is_named(start, gate):
     start(options=PATIENT)
     eventually(is_well)
@@ -196,6 +201,7 @@ def test_an_event_loop_that_a_coroutine_blocks_is_named(start, gate):
     eventually(is_well)
 
 
+@once_in_all
 def test_a_worker_all_of_whose_threads_are_past_their_limit_is_stuck(stubborn, gate):
     stubborn(**workers(threads=2), stop_grace=60)
     eventually(is_well)
@@ -258,6 +264,7 @@ def test_without_a_dispatcher_nobody_would_recover_a_host(start):
     assert not reasons()
 
 
+@once_in_all
 def test_nodes_of_another_version_are_listed(start):
     runtime = start(options=PATIENT)
     (pid,) = runtime.worker()
@@ -394,6 +401,7 @@ def touched_again(file: Path):
     return eventually(lambda: touched(file) > before)
 
 
+@once_in_all
 @pytest.mark.parametrize("mode", ["fork", "async"])
 def test_the_liveness_file_is_touched_while_it_runs_and_goes_with_it(
     start, tmp_path, mode
@@ -411,6 +419,7 @@ def test_the_liveness_file_is_touched_while_it_runs_and_goes_with_it(
     assert not probe(file)
 
 
+@once_in_all
 def test_the_liveness_file_of_a_suspended_supervisor_grows_old(start, tmp_path):
     file = tmp_path / "alive"
     runtime = start(options={**PATIENT, "liveness_file": str(file)})
@@ -426,6 +435,7 @@ def test_the_liveness_file_of_a_suspended_supervisor_grows_old(start, tmp_path):
     assert probe(file)
 
 
+@once_in_all
 def test_a_liveness_file_that_cannot_be_written_is_said_once(start, tmp_path):
     file = tmp_path / "missing" / "alive"
     runtime = start(options={"liveness_file": str(file)})

@@ -3,9 +3,11 @@
 import pytest
 
 from tests.integration.project import tasks
-from tests.integration.runtime import kill, workers
+from tests.integration.runtime import kill, once_in_all, workers
 from tests.integration.states import states
 from tests.waiting import eventually
+
+pytestmark = once_in_all
 
 APP = "tests.integration.project.hooked"
 TOLD = {"on_thread_error": f"{APP}.tasks.note_error"}

@@ -100,6 +100,7 @@ def test_a_dynamic_schedule_fires_soon_after_it_was_made(start, journal):
     eventually(lambda: len(journal.ends()) >= 2)
 
 
+@once_in_all
 @pytest.mark.parametrize(
     ("flags", "env"),
     [(["--skip-recurring"], {}), ([], {"WINDLASS_SKIP_RECURRING": "yes"})],
@@ -113,6 +114,7 @@ def test_a_runtime_can_leave_schedules_to_others(start, flags, env):
     never(Schedule.objects.exists, during=1)
 
 
+@once_in_all
 def test_an_environment_that_says_neither_yes_nor_no_is_refused(start):
     runtime = start(WINDLASS_SKIP_RECURRING="perhaps")
 

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.integration.project import tasks
-from tests.integration.runtime import kill, workers
+from tests.integration.runtime import kill, once_in_all, workers
 from tests.integration.states import job, ledgers, running, states
 from tests.waiting import eventually
 from windlass.models import LiveJob, Node
@@ -59,6 +59,7 @@ def slow(tmp_path):
     return Slow(tmp_path)
 
 
+@once_in_all
 @pytest.mark.parametrize("mode", ["fork", "async"])
 @pytest.mark.parametrize("number", STOPS)
 def test_an_idle_runtime_stops_at_once(start, number, mode):
@@ -89,6 +90,7 @@ def test_a_busy_runtime_ends_what_started_and_hands_back_the_rest(
     assert not Node.objects.exists()
 
 
+@once_in_all
 @pytest.mark.parametrize("number", ASKS)
 def test_a_signal_to_the_whole_group_is_one_signal(busy, journal, gate, number):
     # Ctrl-C in a terminal and systemd's default both signal every process.
@@ -103,6 +105,7 @@ def test_a_signal_to_the_whole_group_is_one_signal(busy, journal, gate, number):
     assert len(journal.starts()) == 2
 
 
+@once_in_all
 @pytest.mark.parametrize("mode", ["fork", "async"])
 def test_two_signals_at_once_are_one(busy, gate, mode):
     # A terminal signals the whole group, and a wrapper hands on what it got.
@@ -170,6 +173,7 @@ def test_coroutines_are_handed_back_and_interrupted_too(start, journal, gate):
     assert states() == {"failed": 2, "ready": 4}
 
 
+@once_in_all
 @pytest.mark.parametrize("attempt", range(3))
 def test_a_signal_right_after_the_fork_is_heard(start, attempt):
     runtime = start(options=workers(processes=3))
@@ -178,6 +182,7 @@ def test_a_signal_right_after_the_fork_is_heard(start, attempt):
     assert runtime.stop(timeout=8) == 0
 
 
+@once_in_all
 @pytest.mark.parametrize("mode", ["fork", "async"])
 @pytest.mark.parametrize("number", STOPS)
 def test_a_signal_that_comes_while_tasks_are_imported_stops_it_well(
@@ -192,6 +197,7 @@ def test_a_signal_that_comes_while_tasks_are_imported_stops_it_well(
     assert not Node.objects.exists()
 
 
+@once_in_all
 def test_a_signal_once_more_at_the_very_end_changes_nothing(start, slow):
     runtime = start(**slow("tests.integration.slow.ending.SlowEnd"))
     eventually(Node.objects.filter(kind="worker").exists)
@@ -205,6 +211,7 @@ def test_a_signal_once_more_at_the_very_end_changes_nothing(start, slow):
     assert runtime.wait(timeout=10) == 0
 
 
+@once_in_all
 def test_a_worker_told_to_stop_by_itself_is_replaced(start, journal, gate):
     result = tasks.wait_for.enqueue(str(gate))
     runtime = start()

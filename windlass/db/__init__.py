@@ -15,6 +15,7 @@ from django.dispatch import receiver
 
 from windlass.db.base import Dialect
 from windlass.db.records import CANCEL, Claimed, Ended, Lane, NewJob, Returned
+from windlass.db.sessions import end_idle_transactions
 from windlass.db.slots import Place, Slots
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Returned",
     "Slots",
     "dialect",
+    "end_idle_transactions",
     "slots_of",
 ]
 

@@ -19,11 +19,11 @@ from windlass.runtime.executors import EventLoop, Threads
 from windlass.runtime.flusher import Flusher
 from windlass.runtime.handover import Handover
 from windlass.runtime.ledger import Ledger, stacks_of
+from windlass.runtime.own_threads import own_thread
 from windlass.runtime.processes import show_stacks_on_demand
 from windlass.runtime.recycling import Recycling
 from windlass.runtime.running import Running
 from windlass.runtime.shutdown import retire
-from windlass.runtime.silence import silence
 from windlass.runtime.watch import Watch
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _what_runs_it(worker: Worker) -> None:
         settled=worker.settled,
         limits=limits,
         handover=worker.handover,
-        began=partial(silence, options),
+        began=partial(own_thread, options),
     )
     worker.threads = Threads(
         worker.executor,

@@ -21,10 +21,10 @@ from windlass.runtime.janitor import Janitor
 from windlass.runtime.limiter import Limiter
 from windlass.runtime.node import Lease
 from windlass.runtime.outage import LOST
+from windlass.runtime.own_threads import own_thread
 from windlass.runtime.pruner import Pruner
 from windlass.runtime.scheduler import Scheduler
 from windlass.runtime.service import Service, serve
-from windlass.runtime.silence import silence
 from windlass.runtime.telling import tell_error, tell_hooks, told
 
 logger = logging.getLogger("windlass")
@@ -86,7 +86,7 @@ class Dispatcher:
 
     def run(self) -> int:
         """Serve until told to stop; give back the exit code."""
-        silence(self.options)
+        own_thread(self.options)
         if self.lease.register(wait=self.told.wait):
             self.lease.start()
             janitor = Janitor(self.options)

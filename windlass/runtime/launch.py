@@ -26,8 +26,8 @@ from windlass.runtime.budget import Budget
 from windlass.runtime.child import RECYCLED, RETIRED, Part
 from windlass.runtime.dispatcher import Dispatcher
 from windlass.runtime.liveness import Liveness
+from windlass.runtime.own_threads import own_thread
 from windlass.runtime.pidfile import Pidfile
-from windlass.runtime.silence import silence
 from windlass.runtime.stop_signals import StopSignals
 from windlass.runtime.supervisor import AT_ONCE, Plan, Supervisor
 from windlass.runtime.telling import Told, tell_hooks, told
@@ -62,7 +62,7 @@ def launch(options: Options, topology: Topology, signals: StopSignals) -> int:
     """Run the runtime in this process until it ends; give back the exit code."""
     import_tasks()
     noted = signals.defer()
-    silence(options)
+    own_thread(options)
     with (
         Pidfile(options.supervisor_pidfile),
         told(options, "supervisor", "supervisor"),

@@ -23,7 +23,7 @@ from windlass.db import rare
 from windlass.models import Node
 from windlass.runtime import identity, ledger
 from windlass.runtime.outage import LOST, Outage
-from windlass.runtime.silence import silence
+from windlass.runtime.own_threads import own_thread
 from windlass.runtime.telling import tell_error
 
 logger = logging.getLogger("windlass")
@@ -115,7 +115,7 @@ class Lease:
             logger.warning("%s: could not sign off (%s).", self.name, error)
 
     def _live(self) -> None:
-        silence(self.options)
+        own_thread(self.options)
         try:
             self._beat_until_told()
         except Exception as error:

@@ -33,11 +33,11 @@ from windlass.runtime.handover import Handover
 from windlass.runtime.ledger import Ledger
 from windlass.runtime.node import TAKEN_OVER, Lease
 from windlass.runtime.outage import LOST, Outage
+from windlass.runtime.own_threads import own_thread
 from windlass.runtime.processes import Processes
 from windlass.runtime.recycling import Recycling
 from windlass.runtime.running import Running
 from windlass.runtime.shutdown import finish
-from windlass.runtime.silence import silence
 from windlass.runtime.watch import Watch
 from windlass.tasks_api import task_backends
 
@@ -153,7 +153,7 @@ class Worker:
 
     def run(self) -> int:
         """Work until told to stop; give back the exit code."""
-        silence(self.options)
+        own_thread(self.options)
         if not self.lease.register(wait=self._wait_or_stop):
             self.processes.close()
             return 0
