@@ -33,7 +33,7 @@ from windlass.models.jobs import ENDS
 
 NODES = (2**62, 9)
 LANES = [db.Lane("default", 0)]
-EXAMPLES = {"sqlite": 120, "postgresql": 80, "mysql": 16}
+EXAMPLES = {"sqlite": 80, "postgresql": 50, "mysql": 16}
 
 
 REPORTED = ("succeeded", "failed", "cancelled")
