@@ -32,6 +32,8 @@ MADE_BY_DJANGO = ("migrations/",)
 NOT_CORE = (
     *("admin/", "templates/", "static/", "processes/", "workflows/"),
     *("compat/", "contrib/", *MADE_BY_DJANGO),
+    # A front door of its own: tasks by name, and waiting for jobs.
+    *("by_name.py", "waiting.py", "watcher.py", "jobs/by_name.py"),
 )
 BANNED = {
     *("utils", "helpers", "common", "misc", "manager", "factory", "types"),

@@ -191,6 +191,26 @@ def test_heartbeats_are_not_trusted_right_after_the_database_returned(node, held
     assert outcome(result) == ("failed", "lost")
 
 
+def test_heartbeats_are_not_trusted_by_one_that_could_not_beat_itself(node, held):
+    options = conf.options("default")
+    late = [2.5 * options.process_heartbeat_interval]
+    node(1, host="elsewhere", heartbeat_at=timezone.now() - timedelta(seconds=90))
+    result = held(1)
+    janitor = Janitor(options, lateness=lambda: late[0])
+    janitor._trust_heartbeats_from = 0
+
+    janitor.tick()
+    assert outcome(result) == ("running", "")
+
+    # It beats again, and gives the others the time to do so.
+    late[0] = 0.1
+    janitor.tick()
+    assert outcome(result) == ("running", "")
+    janitor._trust_heartbeats_from = 0
+    janitor.tick()
+    assert outcome(result) == ("failed", "lost")
+
+
 @pytest.mark.parametrize(
     ("slept", "set_by"), [(100, 100), (0.2, 100), (0.2, -100)], ids=str
 )

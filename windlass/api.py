@@ -34,10 +34,10 @@ from windlass.by_hand import (
     claim_ready_jobs,
     execute_claimed_job,
 )
+from windlass.by_name import acreate_task, create_task
 from windlass.db import Dialect
 from windlass.exceptions import EnqueueError, StaleJob, UndiscardableError
-from windlass.jobs import cancelling, lifecycle
-from windlass.jobs.resolving import resolve
+from windlass.jobs import cancelling, lifecycle, resolving
 from windlass.jobs.results import JobResult
 from windlass.models import EndedJob, Job, State
 from windlass.models.jobs import parse_id
@@ -55,12 +55,14 @@ from windlass.recurring import (
 from windlass.task import as_moment
 from windlass.tasks_api import DEFAULT_TASK_BACKEND_ALIAS as DEFAULT
 from windlass.twins import twin
+from windlass.waiting import await_for_completion, wait_for_completion
 
 __all__ = [
     "ClaimedJob",
     "QueueInfo",
     "acancel_job",
     "aclaim_ready_jobs",
+    "acreate_task",
     "adiscard_blocked_jobs",
     "adiscard_failed_job",
     "adiscard_failed_jobs",
@@ -76,8 +78,10 @@ __all__ = [
     "aschedule_failed_job_retry",
     "aschedule_recurring_task",
     "aunschedule_recurring_task",
+    "await_for_completion",
     "cancel_job",
     "claim_ready_jobs",
+    "create_task",
     "discard_blocked_jobs",
     "discard_failed_job",
     "discard_failed_jobs",
@@ -94,6 +98,7 @@ __all__ = [
     "schedule_failed_job_retry",
     "schedule_recurring_task",
     "unschedule_recurring_task",
+    "wait_for_completion",
 ]
 
 
@@ -221,7 +226,7 @@ def enqueue_copy(id: object, *, backend_alias: str = DEFAULT) -> JobResult:
     such task any more.
     """
     job = _job(id, backend_alias)
-    task: Any = resolve(job.task_path).using(
+    task: Any = resolving.resolve(resolving.call_of(job)).using(
         priority=job.priority, queue_name=job.queue_name, backend=backend_alias
     )
     if job.metadata is not None:

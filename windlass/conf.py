@@ -75,6 +75,8 @@ class Options:
     queue_limits: Mapping[str, int] = field(default_factory=dict)
     default_concurrency_duration: float = 180
     silence_polling: bool = True
+    # Modules whose plain functions may be run by name; None: those of installed apps.
+    task_modules: tuple[str, ...] | None = None
     max_attempts: int = 1
     backoff: float | str | Callable[..., Any] | None = None
     # Django's allow-list; empty means that any queue name is welcome.
@@ -262,6 +264,7 @@ _OPTIONS: dict[str, Parser] = {
     "queue_limits": values.limits_by_queue,
     "default_concurrency_duration": values.seconds_above_0,
     "silence_polling": values.yes_or_no,
+    "task_modules": values.modules,
 }
 
 _ENTRY: dict[str, Parser] = {

@@ -123,6 +123,18 @@ def queue_names(value: Any, path: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def modules(value: Any, path: str) -> tuple[str, ...] | None:
+    """Read patterns of modules, in which a star is any text; None for the default."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        raise wrong(path, "a list of patterns of modules, or None", value)
+    for index, pattern in enumerate(value):
+        if not isinstance(pattern, str) or not re.fullmatch(r"[\w.*]+", pattern):
+            raise wrong(f"{path}[{index}]", 'a pattern such as "shop.*"', pattern)
+    return tuple(value)
+
+
 def limits_by_queue(value: Any, path: str) -> dict[str, int]:
     """Read how many jobs of each of some queues run at the same time."""
     if not isinstance(value, Mapping):

@@ -14,11 +14,22 @@ from django.db import connections
 from django.dispatch import receiver
 
 from windlass.db.base import Dialect
-from windlass.db.records import CANCEL, Claimed, Ended, Lane, NewJob, Returned
+from windlass.db.records import (
+    AWAITED,
+    CANCEL,
+    Claimed,
+    Ended,
+    Lane,
+    NewJob,
+    Returned,
+    channel,
+    ends_channel,
+)
 from windlass.db.sessions import end_idle_transactions
 from windlass.db.slots import Place, Slots
 
 __all__ = [
+    "AWAITED",
     "CANCEL",
     "Claimed",
     "Dialect",
@@ -28,7 +39,9 @@ __all__ = [
     "Place",
     "Returned",
     "Slots",
+    "channel",
     "dialect",
+    "ends_channel",
     "end_idle_transactions",
     "slots_of",
 ]

@@ -271,14 +271,14 @@ class Dialect:
         """Whether a connection remembers what an earlier statement told it."""
         return True
 
-    def listen(self, backend_alias: str) -> None:
-        """Subscribe the calling thread's connection to new jobs."""
+    def listen(self, channel: str) -> None:
+        """Subscribe the calling thread's connection to a channel."""
 
-    def notify_cancel(self, backend_alias: str) -> None:
-        """Tell workers, at the caller's commit, that a cancel was asked for."""
+    def tell(self, channel: str, note: str) -> None:
+        """Tell who listens to a channel, at the caller's commit."""
 
     def wait_for_notification(self, timeout: float) -> list[str]:
-        """Wait for news of new jobs; give back the queues that have some."""
+        """Wait for notes on the channels listened to; give back what they say."""
         return []
 
     def changed(self) -> bool:

@@ -34,7 +34,7 @@ from windlass.db.postgresql_statements import (
     PUT_BACK,
     copy_line,
 )
-from windlass.db.records import CANCEL, Claimed, Ended, Lane, NewJob, Returned, channel
+from windlass.db.records import Claimed, Ended, Lane, NewJob, Returned, channel
 from windlass.models.jobs import LiveJob
 
 # Above this many jobs, COPY beats an INSERT from JSON.
@@ -154,7 +154,7 @@ class PostgreSQL(Dialect):
         for job in queues.values():
             name = self._channel_to_notify(job)
             if name:
-                self._all("SELECT pg_notify(%s, %s)", (name, job.queue_name))
+                self.tell(name, job.queue_name)
 
     # Claim
 
@@ -235,18 +235,17 @@ class PostgreSQL(Dialect):
         with self.connection.wrap_database_errors:
             return not _psycopg3() or is_direct(self.connection.connection)
 
-    def listen(self, backend_alias: str) -> None:
-        """Subscribe the calling thread's connection to new jobs."""
+    def listen(self, channel: str) -> None:
+        """Subscribe the calling thread's connection to a channel."""
         with self.connection.cursor() as cursor:
-            cursor.execute(f'LISTEN "{channel(backend_alias)}"')
+            cursor.execute(f'LISTEN "{channel}"')
 
-    def notify_cancel(self, backend_alias: str) -> None:
-        """Tell workers, at the caller's commit, that a cancel was asked for."""
-        with self.connection.cursor() as cursor:
-            cursor.execute("SELECT pg_notify(%s, %s)", (channel(backend_alias), CANCEL))
+    def tell(self, channel: str, note: str) -> None:
+        """Tell who listens to a channel, at the caller's commit."""
+        self._all("SELECT pg_notify(%s, %s)", (channel, note))
 
     def wait_for_notification(self, timeout: float) -> list[str]:
-        """Wait for news of new jobs; give back the queues that have some."""
+        """Wait for notes on the channels listened to; give back what they say."""
         raw = self.connection.connection
         with self.connection.wrap_database_errors:
             notes = raw.notifies(timeout=timeout, stop_after=1)

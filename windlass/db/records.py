@@ -12,8 +12,9 @@ from datetime import datetime
 from functools import cache
 from typing import NamedTuple
 
-# What a notification says when it is about cancels and not the name of a queue.
-CANCEL = "\x01cancel"
+# What a notification says when it does not name a queue: that a cancel was asked for,
+# or that somebody waits for the ends of jobs.
+CANCEL, AWAITED = "\x01cancel", "\x01awaited"
 
 
 class NewJob(NamedTuple):
@@ -119,9 +120,14 @@ KEPT_COLUMNS = (
 )
 
 
+def ends_channel(backend_alias: str) -> str:
+    """The channel on which the ends of jobs are told while somebody waits for some."""
+    return f"{channel(backend_alias)}/ends"
+
+
 @cache
 def channel(backend_alias: str) -> str:
-    """The notification channel of a backend alias."""
+    """The channel on which the workers of a backend alias are told of new jobs."""
     # PostgreSQL cuts names at 63 bytes, and a channel's name stands in quotes.
     if re.fullmatch(r"[a-zA-Z0-9_.-]{1,50}", backend_alias):
         return f"windlass_{backend_alias}"

@@ -13,7 +13,7 @@ from functools import partial
 
 from django.db import transaction
 
-from windlass.db import Dialect, rare
+from windlass.db import CANCEL, Dialect, channel, rare
 from windlass.jobs import lifecycle, results
 from windlass.models import Job
 from windlass.signals import job_cancelled
@@ -25,7 +25,7 @@ def cancel(db: Dialect, backend_alias: str, id: str, why: str) -> bool:
     if cancel_waiting(db, backend_alias, [id], why):
         return True
     if rare.request_cancels(db, backend_alias, [id], reason=why):
-        db.notify_cancel(backend_alias)
+        db.tell(channel(backend_alias), CANCEL)
         return True
     # It may have gone back to waiting between the two.
     return bool(cancel_waiting(db, backend_alias, [id], why))

@@ -37,7 +37,7 @@ def run(job: Claimed, executor: Executor) -> Outcome:
     task, result = _start(job, executor, started)
     try:
         if task is None:
-            task = resolving.resolve(job.task_path)
+            task = resolving.resolve_call(job)
         args, kwargs = _arguments(job, task, result, executor)
         # Only what nobody can put on an event loop goes the long way round.
         call = task.call if resolving.is_coroutine(job.task_path) else task.func
@@ -62,7 +62,7 @@ async def arun(job: Claimed, executor: Executor) -> Outcome:
     task, result = _start(job, executor, started)
     try:
         if task is None:
-            task = resolving.resolve(job.task_path)
+            task = resolving.resolve_call(job)
         args, kwargs = _arguments(job, task, result, executor)
         executor.begin(job)
         try:
@@ -78,7 +78,7 @@ async def arun(job: Claimed, executor: Executor) -> Outcome:
 def _start(
     job: Claimed, executor: Executor, started: float
 ) -> tuple[Task | None, JobResult | None]:
-    task = resolving.find(job.task_path)
+    task = resolving.find(job)
     shown = executor.shows_results or heard(task_started, task_finished)
     if not shown and task is not None and not task.takes_context:
         return task, None

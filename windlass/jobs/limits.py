@@ -46,7 +46,7 @@ class Limits:
         """The slots that a job needs, in the order of their keys."""
         keys = _own_keys(job)
         found: list[Want] = []
-        if keys and (task := resolving.find(job.task_path)) is not None:
+        if keys and (task := resolving.find(job)) is not None:
             for key, rule in zip(keys, limits_of(task.func), strict=False):
                 if key:
                     found.append(Want(key, rule.limit, rule.on_conflict))

@@ -118,7 +118,7 @@ def failed(
     may_repeat: bool = True,
 ) -> Outcome:
     """The outcome of an attempt that came to an error, by the task's policies."""
-    task = resolving.find(job.task_path)
+    task = resolving.find(job)
     if result is None:
         result = running(job, task, executor, started)
     put(result, "_return_value", None)
@@ -172,7 +172,7 @@ def _retry_in(
 
 def discarded(job: Claimed, reason: str, executor: Executor, now: float) -> Outcome:
     """The outcome of a job that must not start any more."""
-    result = running(job, resolving.find(job.task_path), executor, now)
+    result = running(job, resolving.find(job), executor, now)
     result.worker_ids.clear()
     put(result, "started_at", None)
     put(result, "last_attempted_at", None)
@@ -186,7 +186,7 @@ def adopted(job: Claimed, move: Move, executor: Executor, started: float) -> Out
     is_quiet = not (executor.shows_results or heard(task_finished))
     if isinstance(move, Ended) and move.state == "succeeded" and is_quiet:
         return Outcome(move, None)
-    result = running(job, resolving.find(job.task_path), executor, started)
+    result = running(job, resolving.find(job), executor, started)
     history = json.loads(move.history) if move.history else []
     put(result, "errors", errors_of(history))
     if isinstance(move, Returned):

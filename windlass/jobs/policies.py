@@ -38,6 +38,8 @@ def stored(task: Any, *, now: float) -> str | None:
     if getattr(task, "expires", None) is not None:
         due = now if task.run_after is None else max(now, task.run_after.timestamp())
         said["expires_at"] = due + seconds(task.expires, "expires")
+    if getattr(task, "by_name", False):
+        said["by_name"] = True
     return json.dumps(said) if said else None
 
 

@@ -112,7 +112,7 @@ def _limits(job: Claimed) -> list[tuple[str, Rate]]:
     if job.policy is None or MARK not in job.policy:
         return []
     # The rate is read from the code, so a change reaches the jobs that wait.
-    task = resolving.find(job.task_path)
+    task = resolving.find(job)
     rates = getattr(task.func, RATES, ()) if task is not None else ()
     keys = json.loads(job.policy)["rates"]
     return [(key, rate) for key, rate in zip(keys, rates, strict=False) if key]

@@ -7,6 +7,7 @@ alone when it is run, and stays readable.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 from inspect import iscoroutinefunction
@@ -14,14 +15,26 @@ from typing import Any, NoReturn
 
 from django.utils.module_loading import import_string
 
+from windlass.db import Claimed
 from windlass.exceptions import RefusedTask
+from windlass.jobs import by_name
+from windlass.jobs.by_name import NamedFunction
+from windlass.models import Job
 from windlass.tasks_api import Task
 
 put = object.__setattr__
+# In the policy of a job that calls a plain function.
+BY_NAME = '"by_name"'
 
 
 def resolve(path: str) -> Task:
-    """Import a task by its path, or raise RefusedTask if there is no such task."""
+    """
+    Import a task by its path, or raise RefusedTask if there is no such task.
+
+    ``=`` before the path says that it leads to a plain function.
+    """
+    if path.startswith("="):
+        return _stand_in(by_name.load(path[1:]))
     try:
         task = import_string(path)
     except BaseException as error:
@@ -35,20 +48,35 @@ def resolve(path: str) -> Task:
     return task
 
 
-# Tasks by path, and the paths of those that are special in where and how they run. A
-# path that could not be resolved is tried again each time.
+def call_of(job: Job) -> str:
+    """What ``resolve`` is to be asked for a stored job."""
+    by_name = (job.policy or {}).get("by_name")
+    return f"={job.task_path}" if by_name else job.task_path
+
+
+def resolve_call(job: Claimed) -> Task:
+    """Import what a claimed job calls, or raise RefusedTask if there is no such."""
+    by_name = job.policy is not None and BY_NAME in job.policy
+    return resolve(f"={job.task_path}" if by_name else job.task_path)
+
+
+# Tasks by what is called, and the paths of those that are special in where and how
+# they run. What could not be resolved is tried again each time.
 _tasks: dict[str, Task] = {}
 _coroutines: set[str] = set()
 _on_loop: set[str] = set()
 _in_process: set[str] = set()
 
 
-def find(path: str) -> Task | None:
-    """The task of a path, resolved once; None if there is no such task."""
-    task = _tasks.get(path)
+def find(job: Claimed) -> Task | None:
+    """What a job calls, resolved once; None if there is no such task."""
+    path = call = job.task_path
+    if job.policy is not None and BY_NAME in job.policy:
+        call = f"={path}"
+    task = _tasks.get(call)
     if task is None:
         try:
-            task = _tasks[path] = resolve(path)
+            task = _tasks[call] = resolve(call)
         except RefusedTask:
             return None
         executor = getattr(task, "executor", None)
@@ -66,11 +94,11 @@ def is_coroutine(path: str) -> bool:
     return path in _coroutines
 
 
-def runs_on_loop(path: str) -> bool:
-    """Whether a path's task runs on the event loop; False if there is no such task."""
-    if path not in _tasks:
-        find(path)
-    return path in _on_loop
+def runs_on_loop(job: Claimed) -> bool:
+    """Whether a job runs on the event loop; False if there is no such task."""
+    if job.task_path not in _tasks:
+        find(job)
+    return job.task_path in _on_loop
 
 
 def runs_in_process(path: str) -> bool:
@@ -144,16 +172,21 @@ def missing(path: str) -> Task:
     def gone(*args: Any, **kwargs: Any) -> NoReturn:
         raise RefusedTask(f"There is no task {path!r} any more.")
 
-    gone.__module__, _dot, gone.__qualname__ = path.rpartition(".")
+    gone.__module__, _dot, gone.__qualname__ = path.lstrip("=").rpartition(".")
     gone.__name__ = gone.__qualname__
-    task = object.__new__(Task)
+    return _stand_in(gone)
+
+
+def _stand_in(function: Callable[..., Any]) -> Task:
+    task = object.__new__(NamedFunction)
     defaults = {
-        "func": gone,
+        "func": function,
         "priority": 0,
         "backend": "default",
         "queue_name": "default",
         "run_after": None,
         "takes_context": False,
+        **dict.fromkeys(("timeout", "max_attempts", "metadata")),
     }
     for name, value in defaults.items():
         put(task, name, value)

@@ -17,7 +17,7 @@ from functools import total_ordering
 from typing import Any
 
 from windlass.db import Claimed, NewJob
-from windlass.jobs.resolving import copy_task, put, task_for
+from windlass.jobs.resolving import call_of, copy_task, put, task_for
 from windlass.models.history import errors_of, worker_id, workers_of
 from windlass.models.jobs import Job, State
 from windlass.tasks_api import (
@@ -166,7 +166,7 @@ def of_job(job: Job) -> JobResult:
     history = job.history or []
     scheduled = job.run_after if job.run_after != job.enqueued_at else None
     task = task_for(
-        job.task_path,
+        call_of(job),
         job.backend_alias,
         job.queue_name,
         job.priority,

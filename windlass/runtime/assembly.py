@@ -81,6 +81,7 @@ def _what_runs_it(worker: Worker) -> None:
         limits=limits,
         handover=worker.handover,
         began=partial(own_thread, options),
+        tells_ends=worker.lease.tells_ends,
     )
     worker.threads = Threads(
         worker.executor,

@@ -89,7 +89,7 @@ class Dispatcher:
         own_thread(self.options)
         if self.lease.register(wait=self.told.wait):
             self.lease.start()
-            janitor = Janitor(self.options)
+            janitor = Janitor(self.options, lateness=self.lease.lateness)
             services: list[Service] = [
                 janitor,
                 Limiter(self.options),

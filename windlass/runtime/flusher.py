@@ -18,11 +18,12 @@ from typing import NamedTuple
 
 from django.db import DatabaseError
 
-from windlass.db import Claimed, Dialect
+from windlass.db import Claimed, Dialect, Ended
 from windlass.jobs import announcing, lifecycle, outcomes
 from windlass.jobs.lifecycle import Move
 from windlass.jobs.limits import Limits
 from windlass.jobs.outcomes import Executor, Outcome
+from windlass.runtime.endings import tell_ends
 from windlass.runtime.handover import Handover
 from windlass.runtime.hygiene import tidy_connections
 from windlass.runtime.ledger import Ledger
@@ -65,10 +66,12 @@ class Flusher:
         limits: Limits,
         handover: Handover,
         began: Callable[[], None] = lambda: None,
+        tells_ends: Callable[[], bool] = lambda: False,
     ) -> None:
         self.db, self.executor, self.ledger = db, executor, ledger
         self.settled = settled
         self.limits, self.handover, self.began = limits, handover, began
+        self.tells_ends = tells_ends
         # Held while this node may hold jobs that its worker does not know of yet.
         self.handing_on = threading.Lock()
         self.reports: SimpleQueue[Report | None] = SimpleQueue()
@@ -169,7 +172,15 @@ class Flusher:
                     report.job.id,
                     report.job.claim,
                 )
-        self.recorded.put([(r, r.job.id in moved or _is_recorded(r)) for r in batch])
+        found = [(r, r.job.id in moved or _is_recorded(r)) for r in batch]
+        self.recorded.put(found)
+        if self.tells_ends():
+            ids = [
+                r.job.id
+                for r, was_moved in found
+                if was_moved and type(r.move) is Ended
+            ]
+            tell_ends(self.db, self.limits.backend_alias, ids)
 
     def moves(self, batch: Sequence[Report]) -> list[Move]:
         """What is still to be written of these reports."""

@@ -63,7 +63,7 @@ class Handover:
     def follows(self, job: Claimed) -> bool:
         """Whether a job runs in a thread, and so may wait for one of its key there."""
         path = job.task_path
-        return not (resolving.runs_on_loop(path) or resolving.runs_in_process(path))
+        return not (resolving.runs_on_loop(job) or resolving.runs_in_process(path))
 
     def length(self, places: int) -> int:
         """How many jobs of each of some slots are a moment's work."""

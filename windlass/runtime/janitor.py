@@ -8,6 +8,7 @@ its heartbeat is old, and a job held by a node that nobody knows by a slow sweep
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import datetime
 
 from windlass.conf import Options
@@ -28,8 +29,10 @@ class Janitor:
 
     name = "janitor"
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    def __init__(
+        self, options: Options, *, lateness: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        self.options, self.lateness = options, lateness
         self.recovery = Recovery(options)
         beats = FIRST_SWEEP_AFTER * options.process_heartbeat_interval
         self._sweep_at = time.monotonic() + beats
@@ -76,9 +79,13 @@ class Janitor:
         Give back the time; trust no heartbeat for a while if it jumped since last time.
 
         A machine that slept, a lock that nobody got past, a clock that was set: each
-        makes every node look dead until it has had time to beat again.
+        makes every node look dead until it has had time to beat again. So does
+        whatever kept this node itself from beating.
         """
         now, by_database = time.monotonic(), self.recovery.db.now()
+        # Who cannot write, on a full disk say, may well read.
+        if self.lateness() > 2 * self.options.process_heartbeat_interval:
+            self.database_returned()
         if self._looked is not None:
             passed = now - self._looked[0]
             drift = (by_database - self._looked[1]).total_seconds() - passed

@@ -30,6 +30,9 @@ logger = logging.getLogger("windlass")
 
 # Seconds between looks at who is gone, and at what somebody wants cancelled.
 LOOK_EVERY = 0.5
+# How long ends are told after somebody said that they are waited for. Who waits says
+# so again in a third of that.
+TELL_ENDS_FOR = 30.0
 TAKEN_OVER = "its row was removed: another node took its work over"
 
 
@@ -67,7 +70,7 @@ class Lease:
         self.outage = Outage(f"{name} (heartbeat)", self.db)
         self.listens = options.wakeup != "poll" and self.db.notifies
         self._listening_on: Any = None
-        self._look_at = 0.0
+        self._look_at = self._tell_ends_until = 0.0
         self.thread = threading.Thread(
             target=self._live, name="windlass-heartbeat", daemon=True
         )
@@ -81,6 +84,14 @@ class Lease:
     def is_valid(self) -> bool:
         """Whether what this node holds is certainly still its own."""
         return clock() < self.valid_until
+
+    def lateness(self) -> float:
+        """Seconds since this node could last say that it lives."""
+        return clock() - (self.valid_until - self.options.process_alive_threshold)
+
+    def tells_ends(self) -> bool:
+        """Whether somebody waits for the ends of jobs, as far as this node knows."""
+        return time.monotonic() < self._tell_ends_until
 
     def _register(self, own: db.Dialect) -> None:
         self._renewed(clock())
@@ -143,7 +154,9 @@ class Lease:
                 if self.outage.since is None:
                     tell_error(self.options, error)
                 self._listening_on = None
-                self.stopping.wait(self.outage.began(error))
+                # Soon, because who finds the database back first looks for the silent.
+                longest = self.options.process_heartbeat_interval
+                self.stopping.wait(min(longest, self.outage.began(error)))
                 due = time.monotonic()
 
     def _beat(self) -> None:
@@ -174,12 +187,14 @@ class Lease:
             if not self.db.keeps_sessions():
                 self._poll_instead()
                 return
-            self.db.listen(self.options.alias)
+            self.db.listen(db.channel(self.options.alias))
             self._listening_on = connection.connection
             self.wake()  # something may have come while nobody listened
         for note in self.db.wait_for_notification(seconds):
             if note == db.CANCEL:
                 self._look_at = 0.0
+            elif note == db.AWAITED:
+                self._tell_ends_until = time.monotonic() + TELL_ENDS_FOR
             else:
                 self.wake()
 

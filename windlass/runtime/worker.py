@@ -239,7 +239,7 @@ class Worker:
     def _hand_out(self, jobs: Sequence[Claimed]) -> None:
         self.holds.update([(job.id, job.claim) for job in jobs])
         self.handed_out_at = time.monotonic()
-        asyncs = [job for job in jobs if resolving.runs_on_loop(job.task_path)]
+        asyncs = [job for job in jobs if resolving.runs_on_loop(job)]
         if asyncs:
             if self.loop is None:
                 self.loop = event_loop(self)

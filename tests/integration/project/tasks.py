@@ -47,6 +47,11 @@ def work_again(context, seconds=0.0, label=""):
     _work(context, seconds, label)
 
 
+def fail_always():
+    """A plain function, for who calls it by its name."""
+    raise ValueError("as always")
+
+
 @task(takes_context=True, max_attempts=2, backoff=0.05)
 def fail_first(context):
     """Raise in the first attempt alone."""
