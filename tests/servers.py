@@ -181,6 +181,43 @@ class PgBouncer:
         self.process.wait()
 
 
+class Redis:
+    """A Redis of its own, on a free port, that stores nothing."""
+
+    engine = "redis"
+
+    @staticmethod
+    def exists():
+        """Whether the program is there."""
+        return bool(_which("redis-server"))
+
+    def __init__(self, directory):
+        self.port = _free_port()
+        self.start()
+
+    @property
+    def url(self):
+        """Where it is."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self, *arguments):
+        """Start it and wait until it answers."""
+        self.process = subprocess.Popen(
+            [
+                *(_which("redis-server"), "--port", str(self.port)),
+                *("--save", "", "--appendonly", "no", *arguments),
+            ],
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        eventually(lambda: _listens(self.port), timeout=PATIENCE)
+
+    def stop(self):
+        """Kill it."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
 @contextmanager
 def private(kind):
     """Make a server of a kind, and take everything of it away in the end."""

@@ -193,6 +193,15 @@ def test_notifications_need_psycopg_3(
     assert ids() == expected
 
 
+@pytest.mark.parametrize(("is_there", "expected"), [(True, []), (False, ["E007"])])
+def test_redis_needs_its_package(use, monkeypatch, is_there, expected):
+    monkeypatch.setattr(checks, "find_spec", lambda name: is_there or None)
+
+    use(wakeup="redis", redis_url="redis://localhost:6379/3")
+
+    assert ids() == expected
+
+
 def test_many_processes_on_sqlite_are_a_warning(use, jobs_database):
     jobs_database("sqlite3")
     use(database_alias="jobs", workers={"processes": 2})

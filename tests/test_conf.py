@@ -215,7 +215,10 @@ def test_a_shutdown_may_be_at_once_but_not_in_the_past(value):
             "[\"workers\"][0] must be a mapping, not '*'",
         ),
         ({"OPTIONS": {"mode": "thread"}}, 'must be one of "fork", "async"'),
-        ({"OPTIONS": {"wakeup": ["poll"]}}, 'must be one of "auto", "notify", "poll"'),
+        (
+            {"OPTIONS": {"wakeup": ["poll"]}},
+            'must be one of "auto", "notify", "redis", "poll"',
+        ),
         ({"OPTIONS": {"database_alias": "nowhere"}}, "must be one of DATABASES"),
         ({"OPTIONS": {"database_alias": {}}}, "must be one of DATABASES"),
     ],

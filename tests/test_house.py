@@ -32,8 +32,9 @@ MADE_BY_DJANGO = ("migrations/",)
 NOT_CORE = (
     *("admin/", "templates/", "static/", "processes/", "workflows/"),
     *("compat/", "contrib/", *MADE_BY_DJANGO),
-    # A front door of its own: tasks by name, and waiting for jobs.
+    # A front door of its own: tasks by name, and waiting for jobs; an extra's code.
     *("by_name.py", "waiting.py", "watcher.py", "jobs/by_name.py"),
+    "jobs/redis_wakeups.py",
 )
 BANNED = {
     *("utils", "helpers", "common", "misc", "manager", "factory", "types"),

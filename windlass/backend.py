@@ -30,6 +30,7 @@ from windlass.jobs.ids import uuid7, uuid7s
 from windlass.jobs.keys import LIMITED, UNIQUE, key_of, limit_keys, share_of
 from windlass.jobs.policies import check_policy, stored
 from windlass.jobs.results import JobResult
+from windlass.jobs.wakeups import wakeups
 from windlass.models.jobs import Job, State, parse_id
 from windlass.signals import heard
 from windlass.task import Task, check_call
@@ -45,6 +46,8 @@ Call = tuple[Any, Sequence[Any], Mapping[str, Any]]
 MOST_CALLS = 1000
 # The share of what all jobs of a task have in common, if each has keys of its own.
 KEYED = "?"
+# With these the statement that stores a job tells of it.
+NOTIFYING = ("auto", "notify")
 
 
 @contextmanager
@@ -141,12 +144,13 @@ class WindlassBackend(BaseTaskBackend):
             if any(part.share for part in parts.values()):
                 jobs = list(map(self._limited, (c[0] for c in calls), jobs, calls))
             own = self.configuration
-            dialect, notify = db.dialect(own.database_alias), own.wakeup != "poll"
+            dialect, notify = db.dialect(own.database_alias), own.wakeup in NOTIFYING
             with lifecycle.enqueueing(dialect, jobs, notify=notify) as times:
                 found = [
                     results.of_new(call[0], job, *call[1:], time)
                     for call, job, time in zip(calls, jobs, times, strict=True)
                 ]
+            self._announce(jobs)
         if heard(task_enqueued):
             for result in found:
                 task_enqueued.send_robust(sender=type(self), task_result=result)
@@ -155,9 +159,10 @@ class WindlassBackend(BaseTaskBackend):
     def _enqueue_unique(self, job: NewJob, key: str, on_conflict: str) -> JobResult:
         own = self.configuration
         dialect = db.dialect(own.database_alias)
-        notify = own.wakeup != "poll"
+        notify = own.wakeup in NOTIFYING
         with transaction.atomic(using=own.database_alias):
             id = unique.enqueue(dialect, job, key, on_conflict, notify=notify)
+            self._announce([job])
             result = self.get_result(id)
         if id == job.id and result.state == State.DISCARDED:
             tell = partial(announcing.discarded, dialect, self.alias, [id])
@@ -186,8 +191,15 @@ class WindlassBackend(BaseTaskBackend):
 
     def _store(self, jobs: list[NewJob]) -> list[datetime]:
         own = self.configuration
-        notify = own.wakeup != "poll"
-        return lifecycle.enqueue(db.dialect(own.database_alias), jobs, notify=notify)
+        dialect, notify = db.dialect(own.database_alias), own.wakeup in NOTIFYING
+        times = lifecycle.enqueue(dialect, jobs, notify=notify)
+        if not notify:
+            self._announce(jobs)
+        return times
+
+    def _announce(self, jobs: list[NewJob]) -> None:
+        own = self.configuration
+        wakeups(own).announce(jobs, db.dialect(own.database_alias))
 
     def _checked_call(self, task: Any) -> NewJob:
         """What all jobs of a task share, if the task may be enqueued here."""

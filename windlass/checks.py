@@ -9,6 +9,7 @@ docs/reference/checks.md explains each id.
 """
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import apps
@@ -181,6 +182,16 @@ def _notify_needs_postgresql(options: Options) -> Iterator[CheckMessage]:
         )
 
 
+def _redis_needs_its_package(options: Options) -> Iterator[CheckMessage]:
+    if options.wakeup == "redis" and find_spec("redis") is None:
+        yield Error(
+            'wakeup is "redis", but the package redis is not installed.',
+            hint='Install it with pip install "windlass[redis]".',
+            obj=_place(options.alias),
+            id="windlass.E007",
+        )
+
+
 def _has_psycopg_3() -> bool:
     from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
@@ -263,6 +274,7 @@ RULES = (
     _selector_matches_nothing,
     _queue_is_not_served,
     _notify_needs_postgresql,
+    _redis_needs_its_package,
     _sqlite_has_one_writer,
     _async_has_one_process,
     _recurring_task_cannot_be_imported,

@@ -57,7 +57,8 @@ class Options:
     mode: Literal["fork", "async"] = "fork"
     workers: tuple[WorkerOptions, ...] = (WorkerOptions(),)
     database_alias: str = "default"
-    wakeup: Literal["auto", "notify", "poll"] = "auto"
+    wakeup: Literal["auto", "notify", "redis", "poll"] = "auto"
+    redis_url: str | None = None
     process_heartbeat_interval: float = 5
     process_alive_threshold: float = 30
     shutdown_timeout: float = 30
@@ -246,7 +247,8 @@ _OPTIONS: dict[str, Parser] = {
     "mode": values.one_of("fork", "async"),
     "workers": _workers,
     "database_alias": values.database,
-    "wakeup": values.one_of("auto", "notify", "poll"),
+    "wakeup": values.one_of("auto", "notify", "redis", "poll"),
+    "redis_url": values.url,
     "process_heartbeat_interval": values.seconds_above_0,
     "process_alive_threshold": values.seconds_above_0,
     "shutdown_timeout": values.seconds,

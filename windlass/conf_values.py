@@ -112,6 +112,13 @@ def file(value: Any, path: str) -> str | None:
     return os.fsdecode(value)
 
 
+def url(value: Any, path: str) -> str | None:
+    """Read where a server is, or None."""
+    if value is None or (isinstance(value, str) and "://" in value):
+        return value
+    raise wrong(path, 'a URL such as "redis://localhost:6379/0", or None', "...")
+
+
 def queue_names(value: Any, path: str) -> tuple[str, ...]:
     """Read Django's allow-list of queues."""
     # A bare string would become the set of its letters in Django's allow-list.

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from django.db import Error
 
 from windlass import conf, db
+from windlass.jobs.wakeups import Deaf, Ear, wakeups
 from windlass.models import EndedJob, Job, LiveJob
 
 logger = logging.getLogger("windlass")
@@ -57,7 +58,6 @@ class Watcher:
         self.backend_alias = backend_alias
         options = conf.options(backend_alias)
         self.db = db.dialect(options.database_alias)
-        self.may_listen = options.wakeup != "poll"
         self.lock = threading.Lock()
         self.waiting: dict[uuid.UUID, list[Told]] = defaultdict(list)
         self.attention = threading.Event()
@@ -107,28 +107,41 @@ class Watcher:
             return False
 
     def _watch_until_nobody_waits(self, seen: set[uuid.UUID]) -> None:
-        listens = self.may_listen and self.db.notifies and self.db.keeps_sessions()
-        if listens:
-            self.db.listen(db.ends_channel(self.backend_alias))
-        ask_at, pause, look_at = 0.0, SOON, 0.0
-        while self.waiting:
-            now = time.monotonic()
-            if listens and now >= ask_at:
-                ask_at = now + ASK_EVERY
-                self.db.tell(db.channel(self.backend_alias), db.AWAITED)
-            if now >= look_at:
-                self._look(seen)
-                if listens:
-                    pause = min(SELDOM, 2 * pause)
-                look_at = now + max(pause, len(self.waiting) / LOOKS)
-            self._wait(listens, max(0.0, look_at - time.monotonic()))
+        carrier = wakeups(conf.options(self.backend_alias))
+        ear = carrier.listen(db.ends_channel(self.backend_alias), db=self.db)
+        ask_at = look_at = 0.0
+        pause = SOON
+        try:
+            while self.waiting:
+                try:
+                    if ear is not None and time.monotonic() >= ask_at:
+                        # Who asks hears already.
+                        self._hear(ear, 0)
+                        ask_at = time.monotonic() + ASK_EVERY
+                        channel = db.channel(self.backend_alias)
+                        carrier.tell(channel, db.AWAITED, self.db)
+                    self._wait(ear, max(0.0, look_at - time.monotonic()))
+                    hears = ear is not None
+                except Deaf as why:
+                    ear, hears = None if why.for_good else ear, False
+                    self.attention.wait(SOON)
+                if time.monotonic() >= look_at:
+                    self._look(seen)
+                    pause = min(SELDOM, 2 * pause) if hears else SOON
+                    look_at = time.monotonic() + max(pause, len(self.waiting) / LOOKS)
+        finally:
+            if ear is not None:
+                ear.close()
 
-    def _wait(self, listens: bool, seconds: float) -> None:
-        if not listens:
+    def _wait(self, ear: Ear | None, seconds: float) -> None:
+        if ear is None:
             self.attention.wait(seconds)
-            return
-        # In slices, for one who leaves last cannot interrupt the wait for a note.
-        notes = self.db.wait_for_notification(min(seconds, 0.2))
+        else:
+            # In slices, for one who leaves last cannot interrupt the wait for a note.
+            self._hear(ear, min(seconds, 0.2))
+
+    def _hear(self, ear: Ear, seconds: float) -> None:
+        notes = ear.wait(seconds)
         with self.lock:
             ids = [uuid.UUID(id) for note in notes for id in note.split()]
             known = [id for id in ids if id in self.waiting]

@@ -13,8 +13,10 @@ from functools import partial
 
 from django.db import transaction
 
+from windlass import conf
 from windlass.db import CANCEL, Dialect, channel, rare
 from windlass.jobs import lifecycle, results
+from windlass.jobs.wakeups import wakeups
 from windlass.models import Job
 from windlass.signals import job_cancelled
 from windlass.tasks_api import task_backends, task_finished
@@ -25,7 +27,8 @@ def cancel(db: Dialect, backend_alias: str, id: str, why: str) -> bool:
     if cancel_waiting(db, backend_alias, [id], why):
         return True
     if rare.request_cancels(db, backend_alias, [id], reason=why):
-        db.tell(channel(backend_alias), CANCEL)
+        carrier = wakeups(conf.options(backend_alias))
+        carrier.tell(channel(backend_alias), CANCEL, db)
         return True
     # It may have gone back to waiting between the two.
     return bool(cancel_waiting(db, backend_alias, [id], why))

@@ -59,7 +59,7 @@ class Dispatcher:
             lost=self._lost,
             node=node,
         )
-        self.lease.listens = False
+        self.lease.ear = None
 
     def stop(self, why: str) -> None:
         """Ask for a stop; from a signal handler or another thread."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from windlass import conf
 from windlass.db import Dialect, ends_channel
+from windlass.jobs.wakeups import wakeups
 from windlass.runtime.outage import LOST
 
 logger = logging.getLogger("windlass")
@@ -20,11 +22,11 @@ IDS_IN_A_NOTE = 200
 
 
 def tell_ends(db: Dialect, backend_alias: str, ids: Sequence[str]) -> None:
-    """Tell of jobs that have ended, by the caller's connection."""
-    channel = ends_channel(backend_alias)
+    """Tell of jobs that have ended, by the caller's connection if by the database."""
+    channel, carrier = ends_channel(backend_alias), wakeups(conf.options(backend_alias))
     try:
         for start in range(0, len(ids), IDS_IN_A_NOTE):
-            db.tell(channel, " ".join(ids[start : start + IDS_IN_A_NOTE]))
+            carrier.tell(channel, " ".join(ids[start : start + IDS_IN_A_NOTE]), db)
     except LOST as error:
         # The next write meets the same outage.
         logger.debug("The ends of %s jobs were not told: %s", len(ids), error)

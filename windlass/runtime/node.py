@@ -20,6 +20,7 @@ import windlass
 from windlass import db
 from windlass.conf import Options
 from windlass.db import rare
+from windlass.jobs.wakeups import Deaf, wakeups
 from windlass.models import Node
 from windlass.runtime import identity, ledger
 from windlass.runtime.outage import LOST, Outage
@@ -68,8 +69,7 @@ class Lease:
         self.stopping = threading.Event()
         self.db = db.dialect(options.database_alias, owned=True)
         self.outage = Outage(f"{name} (heartbeat)", self.db)
-        self.listens = options.wakeup != "poll" and self.db.notifies
-        self._listening_on: Any = None
+        self.ear = wakeups(options).listen(db.channel(options.alias), db=self.db)
         self._look_at = self._tell_ends_until = 0.0
         self.thread = threading.Thread(
             target=self._live, name="windlass-heartbeat", daemon=True
@@ -134,6 +134,8 @@ class Lease:
             tell_error(self.options, error)
             self.lost("its heartbeat failed")
         finally:
+            if self.ear is not None:
+                self.ear.close()
             self.db.close()
 
     def _beat_until_told(self) -> None:
@@ -153,7 +155,6 @@ class Lease:
             except LOST as error:
                 if self.outage.since is None:
                     tell_error(self.options, error)
-                self._listening_on = None
                 # Soon, because who finds the database back first looks for the silent.
                 longest = self.options.process_heartbeat_interval
                 self.stopping.wait(min(longest, self.outage.began(error)))
@@ -178,19 +179,17 @@ class Lease:
             self.cancels(rare.cancel_requests(self.db, self.options.alias))
 
     def _wait(self, seconds: float) -> None:
-        if not self.listens:
+        if self.ear is None:
             self.stopping.wait(seconds)
             return
-        connection = self.db.connection
-        connection.ensure_connection()
-        if connection.connection is not self._listening_on:
-            if not self.db.keeps_sessions():
+        try:
+            notes = self.ear.wait(seconds)
+        except Deaf as why:
+            if why.for_good:
                 self._poll_instead()
-                return
-            self.db.listen(db.channel(self.options.alias))
-            self._listening_on = connection.connection
-            self.wake()  # something may have come while nobody listened
-        for note in self.db.wait_for_notification(seconds):
+            self.stopping.wait(seconds)
+            return
+        for note in notes:
             if note == db.CANCEL:
                 self._look_at = 0.0
             elif note == db.AWAITED:
@@ -199,7 +198,7 @@ class Lease:
                 self.wake()
 
     def _poll_instead(self) -> None:
-        self.listens = False
+        self.ear = None
         logger.warning(
             "%s: the database %r is behind a transaction pooler, so new jobs are found "
             "by polling. Set wakeup to poll, or connect to the server itself.",

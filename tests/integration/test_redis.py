@@ -1,0 +1,184 @@
+"""Redis carries the wake-ups; whatever becomes of it, nothing depends on it."""
+
+import signal
+import statistics
+import subprocess
+import time
+
+import pytest
+from django.db import transaction
+
+from tests.integration.project import tasks
+from tests.integration.runtime import workers
+from tests.integration.states import job, states
+from tests.servers import Redis, private
+from tests.waiting import eventually, never
+from windlass import api, conf
+from windlass.jobs import wakeups
+from windlass.models import LiveJob
+
+pytestmark = pytest.mark.skipif(not Redis.exists(), reason="needs redis-server")
+# Long enough for a poll not to be taken for a wake-up.
+SELDOM = {"polling_interval": 20.0}
+
+
+@pytest.fixture
+def redis():
+    with private(Redis) as server:
+        yield server
+
+
+@pytest.fixture
+def by_redis(redis, settings, start):
+    """Start runtimes that are woken by Redis, as this process wakes them."""
+    options = {"wakeup": "redis", "redis_url": redis.url}
+    wakeups._by_redis.cache_clear()
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": options}}
+
+    def by_redis(*arguments, **given):
+        return start(*arguments, options={**options, **given})
+
+    yield by_redis
+    wakeups._by_redis.cache_clear()
+
+
+def subscribers(redis):
+    said = subprocess.run(
+        ["redis-cli", "-p", str(redis.port), "pubsub", "numsub", "windlass_default"],
+        capture_output=True,
+        text=True,
+    )
+    return int(said.stdout.split()[-1]) if said.stdout.strip() else 0
+
+
+def until_idle(redis):
+    eventually(lambda: subscribers(redis) == 1)
+
+
+def test_a_new_job_wakes_an_idle_worker(redis, by_redis, journal):
+    by_redis(**workers(threads=1, **SELDOM))
+    until_idle(redis)
+    # A worker looks now and then for a while after its start.
+    never(lambda: False, during=1.5)
+
+    for number in range(5):
+        tasks.work.enqueue(label=str(number))
+        eventually(lambda number=number: len(journal.ends()) == number + 1, timeout=8)
+        never(lambda: False, during=0.5)
+
+
+def test_a_job_is_told_of_at_its_commit_and_not_before(redis, by_redis):
+    import redis as package
+
+    listener = package.Redis.from_url(redis.url).pubsub(ignore_subscribe_messages=True)
+    listener.subscribe("windlass_default")
+    eventually(lambda: subscribers(redis) == 1)
+
+    with transaction.atomic():
+        tasks.work.enqueue()
+        tasks.work.enqueue()
+        never(lambda: listener.get_message(timeout=0.01), during=0.3)
+    with transaction.atomic():
+        tasks.swim.enqueue()
+        transaction.set_rollback(True)
+
+    message = eventually(lambda: listener.get_message(timeout=0.1))
+    assert message["data"] == b"default"
+    never(lambda: listener.get_message(timeout=0.01), during=0.3)
+    assert LiveJob.objects.count() == 2
+
+
+def test_who_waits_hears_of_the_end_within_milliseconds(redis, by_redis):
+    by_redis(**workers(threads=1))
+    until_idle(redis)
+    delays = []
+
+    for _ in range(30):
+        found = api.wait_for_completion(tasks.work.enqueue().id)
+        delays.append(time.time() - found.finished_at.timestamp())
+
+    assert statistics.median(delays) < 0.06, sorted(delays)
+
+
+def test_a_cancel_is_heard(redis, by_redis, journal, tmp_path):
+    result = tasks.wait_for.enqueue(str(tmp_path / "gate"))
+    by_redis(**workers(threads=1))
+    eventually(journal.starts)
+
+    assert api.cancel_job(result.id)
+
+    eventually(lambda: job(result).state == "cancelled")
+
+
+def test_without_redis_at_the_start_everything_works_and_it_joins_later(
+    redis, by_redis, journal
+):
+    redis.stop()
+    first = tasks.work.enqueue()
+    runtime = by_redis(**workers(threads=1))
+    eventually(lambda: job(first).state == "succeeded")
+    assert api.wait_for_completion(tasks.work.enqueue().id).state == "succeeded"
+    eventually(lambda: runtime.said().count("Redis does not answer") >= 1)
+
+    redis.start()
+
+    until_idle(redis)
+    eventually(lambda: "Redis answers again" in runtime.said())
+    assert api.wait_for_completion(tasks.work.enqueue().id).state == "succeeded"
+    assert runtime.stop() == 0
+
+
+@pytest.mark.parametrize("fault", ["kill", "flush", "hang"])
+def test_a_redis_that_fails_in_mid_run_loses_no_job(redis, by_redis, journal, fault):
+    runtime = by_redis(**workers(threads=2))
+    until_idle(redis)
+
+    for number in range(60):
+        tasks.work.enqueue(label=str(number))
+        if number == 20:
+            strike(redis, fault)
+        if number == 40 and fault != "flush":
+            restore(redis, fault)
+
+    eventually(lambda: states() == {"succeeded": 60})
+    assert set(journal.starts_by_job().values()) == {1}
+    until_idle(redis)
+    assert runtime.stop() == 0
+
+
+def strike(redis, fault):
+    if fault == "kill":
+        redis.stop()
+    elif fault == "hang":
+        redis.process.send_signal(signal.SIGSTOP)
+    else:
+        subprocess.run(["redis-cli", "-p", str(redis.port), "flushall"], check=True)
+
+
+def restore(redis, fault):
+    if fault == "kill":
+        redis.start()
+    else:
+        redis.process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://:wrong@127.0.0.1:{port}/0", "Redis does not answer"),
+        ("redis://:secret@127.0.0.1:{port}/0", ""),
+    ],
+)
+def test_a_password_is_used_and_a_wrong_one_is_said(
+    redis, by_redis, journal, url, said
+):
+    redis.stop()
+    redis.start("--requirepass", "secret")
+    runtime = by_redis(redis_url=url.format(port=redis.port), **workers(threads=1))
+    result = tasks.work.enqueue()
+
+    eventually(lambda: job(result).state == "succeeded")
+    eventually(lambda: said in runtime.said())
+    assert bool(said) == ("does not answer" in runtime.said())
+    assert "secret" not in runtime.said()
+    assert conf.options("default").wakeup == "redis"
