@@ -1,23 +1,26 @@
 """Redis carries the wake-ups; whatever becomes of it, nothing depends on it."""
 
+import os
 import signal
-import statistics
 import subprocess
-import time
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from tests.integration.project import tasks
 from tests.integration.runtime import workers
 from tests.integration.states import job, states
 from tests.servers import Redis, private
 from tests.waiting import eventually, never
-from windlass import api, conf
+from windlass import api, conf, watcher
 from windlass.jobs import wakeups
 from windlass.models import LiveJob
 
-pytestmark = pytest.mark.skipif(not Redis.exists(), reason="needs redis-server")
+pytestmark = pytest.mark.skipif(
+    connection.vendor == "postgresql"
+    or not (Redis.exists() or os.environ.get("CI") == "true"),
+    reason="needs redis-server, and a database that notifies nobody",
+)
 # Long enough for a poll not to be taken for a wake-up.
 SELDOM = {"polling_interval": 20.0}
 
@@ -88,16 +91,17 @@ def test_a_job_is_told_of_at_its_commit_and_not_before(redis, by_redis):
     assert LiveJob.objects.count() == 2
 
 
-def test_who_waits_hears_of_the_end_within_milliseconds(redis, by_redis):
+def test_who_waits_hears_of_the_end(redis, by_redis, monkeypatch):
     by_redis(**workers(threads=1))
     until_idle(redis)
-    delays = []
+    api.wait_for_completion(tasks.work.enqueue().id)
+    # By looks alone it would take for ever.
+    for pause in ("SOON", "SELDOM"):
+        monkeypatch.setattr(watcher, pause, 600.0)
 
-    for _ in range(30):
-        found = api.wait_for_completion(tasks.work.enqueue().id)
-        delays.append(time.time() - found.finished_at.timestamp())
-
-    assert statistics.median(delays) < 0.06, sorted(delays)
+    for _ in range(20):
+        found = api.wait_for_completion(tasks.work.enqueue().id, timeout=60)
+        assert found.state == "succeeded"
 
 
 def test_a_cancel_is_heard(redis, by_redis, journal, tmp_path):

@@ -1,10 +1,8 @@
 """Who waits for a job learns of its end at once, and of nothing before that."""
 
 import asyncio
-import statistics
 import threading
 import time
-from datetime import timedelta
 
 import pytest
 from django.db import connection, connections, transaction
@@ -183,21 +181,16 @@ def test_many_who_wait_share_one_connection(start):
 
 
 @once_in_all
-def test_the_end_is_known_within_milliseconds(start):
+def test_workers_tell_the_ends_of_jobs_while_somebody_waits(start, monkeypatch):
     start(options=workers(threads=1))
     api.wait_for_completion(tasks.work.enqueue().id)
-    # Somebody who waits on, so that the workers go on telling.
-    late = tasks.work.using(run_after=timedelta(hours=1)).enqueue()
-    thread, _found = later(lambda: api.wait_for_completion(late.id))
-    delays = []
+    # By looks alone it would take for ever.
+    for pause in ("SOON", "SELDOM"):
+        monkeypatch.setattr(watcher, pause, 600.0)
 
-    for _ in range(40):
-        job = api.wait_for_completion(tasks.work.enqueue().id)
-        delays.append(time.time() - job.finished_at.timestamp())
-
-    api.cancel_job(late.id)
-    thread.join(20)
-    assert statistics.median(delays) < 0.02, sorted(delays)
+    for _ in range(20):
+        found = api.wait_for_completion(tasks.work.enqueue().id, timeout=60)
+        assert found.state == "succeeded"
 
 
 @once_in_all
