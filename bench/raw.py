@@ -43,6 +43,7 @@ CLAIM = f"""
      WHERE {{row}} IN (
        SELECT {{row}} FROM windlass_live
         WHERE backend_alias = 'default' AND queue_name = 'default' AND nice = 0
+          AND share = ''
           AND available_at <= {{now}} AND node IS NULL
         ORDER BY available_at LIMIT {BATCH} {{lock}})
     RETURNING {CLAIMED}
