@@ -51,6 +51,13 @@ EVENTS = {
     "polling. Set wakeup to poll, or connect to the server itself.": Event(
         "database.pooled", ("part", "database")
     ),
+    "Redis does not answer (%s). New jobs are found by polling until it does.": Event(
+        "redis.lost", ("error",)
+    ),
+    "Redis answers again.": Event("redis.returned", ()),
+    "Closing a connection to Redis: %s": Event("redis.connection_closed", ("error",)),
+    "The ends of %s jobs were not told: %s": Event("ends.not_told", ("jobs", "error")),
+    "Who waits for jobs looks again: %s": Event("waiting.looks_again", ("error",)),
     "Job %s: claim %s was taken over meanwhile, so this report of it was "
     "refused.": Event("job.report_refused", ("job_id", "claim")),
     "Job %s: its outcome cannot be stored.": Event("job.not_stored", ("job_id",)),
