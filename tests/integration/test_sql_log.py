@@ -1,13 +1,34 @@
 """With DEBUG, the log of SQL shows what tasks ask the database."""
 
 import pytest
+from django.db import connection
 
 from tests.integration.project import tasks
 from tests.integration.runtime import workers
-from tests.integration.states import states
+from tests.integration.states import job, states
 from tests.waiting import eventually
 
 LOGGED = {"WINDLASS_TEST_DEBUG": "1", "WINDLASS_TEST_LOG_SQL": "1"}
+
+
+def test_what_a_task_asks_in_a_process_of_its_own_is_logged(start, journal):
+    runtime = start("--no-autoreload", options=workers(threads=1), **LOGGED)
+    tasks.enqueue_in_process.enqueue()
+    eventually(lambda: states().get("succeeded", 0) >= 2)
+
+    assert runtime.stop() == 0
+
+    assert "INSERT INTO windlass_live" in runtime.said()
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="it has no such setting")
+@pytest.mark.parametrize("name", ["longest_idle", "longest_idle_in_process"])
+def test_sessions_of_tasks_are_as_the_project_has_them(start, name):
+    result = getattr(tasks, name).enqueue()
+
+    assert start("--drain").wait() == 0
+
+    assert job(result).return_value == "0"
 
 
 @pytest.mark.parametrize("mode", ["fork", "async"])

@@ -25,7 +25,7 @@ from windlass.db.records import (
     channel,
     ends_channel,
 )
-from windlass.db.sessions import end_idle_transactions
+from windlass.db.sessions import end_idle_transactions, forget_bounds
 from windlass.db.slots import Place, Slots
 
 __all__ = [
@@ -41,8 +41,9 @@ __all__ = [
     "Slots",
     "channel",
     "dialect",
-    "ends_channel",
     "end_idle_transactions",
+    "ends_channel",
+    "forget_bounds",
     "slots_of",
 ]
 

@@ -36,6 +36,11 @@ def end_idle_transactions(database: str, seconds: float) -> None:
         _bind(connections[database], seconds)
 
 
+def forget_bounds() -> None:
+    """Leave the calling thread's connections to come as the project has them."""
+    _bounds.seconds.clear()
+
+
 @receiver(connection_created)
 def _on_connection(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     seconds = _bounds.seconds.get(connection.alias)

@@ -27,5 +27,11 @@ def own_thread(options: Options) -> None:
         logging.getLogger("django.db.backends").addFilter(_is_shown)
 
 
+def lend_thread() -> None:
+    """Say that the calling thread runs tasks, in a copy of one that did not."""
+    db.forget_bounds()
+    _here.is_silent = False
+
+
 def _is_shown(record: logging.LogRecord) -> bool:
     return not getattr(_here, "is_silent", False)

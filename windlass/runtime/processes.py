@@ -33,6 +33,7 @@ from windlass.runtime.care import TIMES, Care
 from windlass.runtime.child import SHOW_STACKS
 from windlass.runtime.forkserver import ForkServer
 from windlass.runtime.memory import OutOfMemory
+from windlass.runtime.own_threads import lend_thread
 from windlass.runtime.running import Running
 
 
@@ -97,6 +98,7 @@ class Processes:
         if SHOW_STACKS is not None:
             faulthandler.register(SHOW_STACKS, file=stacks, all_threads=True)
         signal.signal(signal.SIGTERM, _leave)
+        lend_thread()
         random.seed()
         with ours.makefile("rb") as lines:
             given = json.loads(lines.readline())

@@ -108,6 +108,32 @@ def enqueue_more(context, count, depth=1):
     note("end", context)
 
 
+@task(executor="process")
+def enqueue_in_process():
+    """Enqueue one job from a process of its own."""
+    work.enqueue()
+
+
+IDLE = {
+    "postgresql": "SHOW idle_in_transaction_session_timeout",
+    "mysql": "SELECT CAST(@@SESSION.idle_transaction_timeout AS CHAR)",
+}
+
+
+@task
+def longest_idle():
+    """How long a transaction of this session may be idle."""
+    with connection.cursor() as cursor:
+        cursor.execute(IDLE[connection.vendor])
+        return cursor.fetchone()[0]
+
+
+@task(executor="process")
+def longest_idle_in_process():
+    """The same, in a process of its own."""
+    return longest_idle.func()
+
+
 @task(takes_context=True)
 def system_exit(context):
     note("start", context)
