@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import connection, connections, transaction
 
 from tests.integration.project import tasks
@@ -24,17 +25,29 @@ def watchers():
     return [t for t in threading.enumerate() if t.name == "windlass-waiting"]
 
 
+def run(coroutine):
+    """Run a coroutine function; the thread that asks for it keeps no connection."""
+
+    async def run():
+        try:
+            return await coroutine()
+        finally:
+            await sync_to_async(connections.close_all)()
+
+    return asyncio.run(run())
+
+
 def later(function):
     """Run a function in another thread, with a connection of its own."""
     found = []
 
-    def run():
+    def call():
         try:
             found.append(function())
         finally:
             connections.close_all()
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=call)
     thread.start()
     return thread, found
 
@@ -117,7 +130,7 @@ def test_an_unknown_job_is_an_error(committed, id):
     with pytest.raises(Job.DoesNotExist):
         api.wait_for_completion(id)
     with pytest.raises(Job.DoesNotExist):
-        asyncio.run(api.await_for_completion(id))
+        run(lambda: api.await_for_completion(id))
     with pytest.raises(ValueError, match="timeout"):
         api.wait_for_completion(id, timeout=-1)
 
@@ -149,7 +162,7 @@ def test_within_a_running_event_loop_both_spellings_work(start):
             await api.await_for_completion(late.id, timeout=20),
         ]
 
-    assert {job.state for job in asyncio.run(wait())} == {"succeeded"}
+    assert {job.state for job in run(wait)} == {"succeeded"}
 
 
 def test_an_async_wait_keeps_its_time(committed):
@@ -159,7 +172,7 @@ def test_an_async_wait_keeps_its_time(committed):
         assert await api.await_for_completion(result.id, timeout=0) is None
         return await api.await_for_completion(result.id, timeout=0.3)
 
-    assert asyncio.run(wait()) is None
+    assert run(wait) is None
 
 
 def test_many_who_wait_share_one_connection(start):
@@ -173,7 +186,7 @@ def test_many_who_wait_share_one_connection(start):
 
     most = []
     start(options=workers(threads=3))
-    jobs = asyncio.run(wait())
+    jobs = run(wait)
 
     assert most[0] <= 1
 
