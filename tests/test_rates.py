@@ -6,7 +6,7 @@ from datetime import timedelta
 from threading import Barrier
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -224,6 +224,29 @@ def test_nodes_that_claim_at_once_keep_to_the_limit_together(db):
         started = [id for ids in threads.map(claim, range(101, 105)) for id in ids]
 
     assert len(started) == 2
+    assert LiveJob.objects.running().count() == 2
+
+
+@transactional
+def test_who_loses_a_deadlock_tries_again_and_loses_no_job(claimer, monkeypatch):
+    for number in range(4):
+        charge.enqueue(number)
+    put_off, lost = rates._put_off, []
+
+    def lose_once(db, *rest):
+        with db.transaction():
+            found = put_off(db, *rest)
+            if not lost:
+                lost.append(found)
+                raise OperationalError("Deadlock found when trying to get lock")
+            return found
+
+    monkeypatch.setattr(rates, "_put_off", lose_once)
+    monkeypatch.setattr(type(claimer.db), "is_conflict", lambda self, error: True)
+
+    assert args_of(claimer.claim(10)) == [0, 1]
+
+    assert len(lost) == 1
     assert LiveJob.objects.running().count() == 2
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.db import OperationalError
+
 from windlass.db import Claimed, Dialect
 from windlass.jobs import lifecycle, resolving
 from windlass.jobs.keys import RATES, Rate
@@ -23,6 +25,7 @@ from windlass.models.rates import RateWindow
 MARK = '"rates"'
 # A turn is taken this many seconds late, so that the start before it has left.
 LATE = 0.001
+TRIES = 5
 # Longer than any span: nothing that began before counts any more.
 IDLE_AFTER = timedelta(days=2)
 
@@ -63,9 +66,29 @@ def admit(
 ) -> list[Claimed]:
     """Give back those of some held jobs that may start; release the others."""
     limits = {job.id: _limits(job) for job in jobs}
-    keys = sorted({key for each in limits.values() for key, _rate in each})
-    if not keys:
+    if not any(limits.values()):
         return list(jobs)
+    for tries_left in reversed(range(TRIES)):
+        try:
+            later = _put_off(db, node, backend_alias, jobs, limits)
+            break
+        except OperationalError as error:
+            # Two that store the first starts of a key at once: one was undone, whole.
+            alone = not db.connection.in_atomic_block
+            if not (tries_left and alone and db.is_conflict(error)):
+                raise
+    return [job for job in jobs if job.id not in later]
+
+
+def _put_off(
+    db: Dialect,
+    node: int,
+    backend_alias: str,
+    jobs: Sequence[Claimed],
+    limits: dict[str, list[tuple[str, Rate]]],
+) -> set[str]:
+    """Note the starts of those that may; release the others, and give back which."""
+    keys = sorted({key for each in limits.values() for key, _rate in each})
     with db.transaction():
         windows = _locked(db, backend_alias, keys)
         moment = db.now()
@@ -82,7 +105,7 @@ def admit(
                 window.row.save(using=db.database, update_fields=changed)
         if later:
             lifecycle.record(db, node, list(later.values()))
-    return [job for job in jobs if job.id not in later]
+    return set(later)
 
 
 def forget_idle(db: Dialect, backend_alias: str, *, limit: int) -> int:
