@@ -11,7 +11,7 @@ from django.db import connection, connections, transaction
 from tests.integration.project import tasks
 from tests.integration.runtime import once_in_all, workers
 from tests.waiting import eventually
-from windlass import api, watcher
+from windlass import api, waiting, watcher
 from windlass.models import EndedJob, Job, LiveJob
 
 
@@ -207,11 +207,18 @@ def test_workers_tell_the_ends_of_jobs_while_somebody_waits(start, monkeypatch):
 
 
 @once_in_all
-def test_notes_that_are_lost_only_delay(start):
-    # Nobody tells ends to who does not ask: the rows are looked at all the same.
+def test_notes_that_are_lost_only_delay(start, monkeypatch):
+    look, looks = waiting._look, []
+
+    def look_and_say(*args, **kwargs):
+        looks.append(look(*args, **kwargs))
+        return looks[-1]
+
+    monkeypatch.setattr(waiting, "_look", look_and_say)
     result = tasks.work.enqueue()
     thread, found = later(lambda: api.wait_for_completion(result.id))
-    eventually(watchers)
+    # From now on only the watcher needs its connection.
+    eventually(lambda: looks and watchers())
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
