@@ -57,6 +57,7 @@ EVENTS = {
     "Redis answers again.": Event("redis.returned", ()),
     "Closing a connection to Redis: %s": Event("redis.connection_closed", ("error",)),
     "The ends of %s jobs were not told: %s": Event("ends.not_told", ("jobs", "error")),
+    "The watcher of jobs failed and looks again.": Event("waiting.failed", ()),
     "Who waits for jobs looks again: %s": Event("waiting.looks_again", ("error",)),
     "Job %s: claim %s was taken over meanwhile, so this report of it was "
     "refused.": Event("job.report_refused", ("job_id", "claim")),

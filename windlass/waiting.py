@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -78,7 +78,7 @@ async def await_for_completion(
 
     def told(job: Job | None) -> None:
         # The loop may have been closed by whoever gave up.
-        if not loop.is_closed():
+        with suppress(RuntimeError):
             loop.call_soon_threadsafe(finish, job)
 
     deadline = None if timeout is None else loop.time() + timeout

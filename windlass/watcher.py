@@ -24,6 +24,7 @@ from django.db import Error
 from windlass import conf, db
 from windlass.jobs.wakeups import Deaf, Ear, wakeups
 from windlass.models import EndedJob, Job, LiveJob
+from windlass.models.jobs import parse_id
 
 logger = logging.getLogger("windlass")
 
@@ -67,6 +68,8 @@ class Watcher:
         """Tell somebody when a job has ended, or None when it is gone."""
         with self.lock:
             self.waiting[id].append(told)
+            # Raised by one who left last, it would keep the thread from resting.
+            self.attention.clear()
             if self.thread is None:
                 self.thread = threading.Thread(
                     target=self._watch, name="windlass-waiting", daemon=True
@@ -95,6 +98,10 @@ class Watcher:
                     logger.debug("Who waits for jobs looks again: %s", error)
                     self.db.close()
                     self.attention.wait(SOON)
+                except Exception:
+                    # Others wait as well, and nobody else would tell them.
+                    logger.exception("The watcher of jobs failed and looks again.")
+                    self.attention.wait(SELDOM)
         finally:
             self.db.close()
 
@@ -143,8 +150,8 @@ class Watcher:
     def _hear(self, ear: Ear, seconds: float) -> None:
         notes = ear.wait(seconds)
         with self.lock:
-            ids = [uuid.UUID(id) for note in notes for id in note.split()]
-            known = [id for id in ids if id in self.waiting]
+            ids = [parse_id(id) for note in notes for id in note.split()]
+            known = [id for id in ids if id is not None and id in self.waiting]
         if known:
             self._tell(known)
 

@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+from tests.integration.project import tasks
+from windlass import api, watcher
 from windlass.models import Job, LiveJob, Node
 from windlass.runtime import ledger
 
@@ -14,6 +16,15 @@ def states():
 def job(result):
     """A job as it is now."""
     return Job.objects.get(pk=result.id)
+
+
+def wait_without_looks(monkeypatch):
+    """Wait for jobs that only a note can tell of: by looks it would take for ever."""
+    for pause in ("SOON", "SELDOM"):
+        monkeypatch.setattr(watcher, pause, 600.0)
+    for _ in range(20):
+        found = api.wait_for_completion(tasks.work.enqueue().id, timeout=None)
+        assert found.state == "succeeded"
 
 
 def running():

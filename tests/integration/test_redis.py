@@ -9,10 +9,10 @@ from django.db import connection, transaction
 
 from tests.integration.project import tasks
 from tests.integration.runtime import workers
-from tests.integration.states import job, states
+from tests.integration.states import job, states, wait_without_looks
 from tests.servers import Redis, private
 from tests.waiting import eventually, never
-from windlass import api, conf, watcher
+from windlass import api, conf
 from windlass.jobs import wakeups
 from windlass.models import LiveJob
 
@@ -95,13 +95,8 @@ def test_who_waits_hears_of_the_end(redis, by_redis, monkeypatch):
     by_redis(**workers(threads=1))
     until_idle(redis)
     api.wait_for_completion(tasks.work.enqueue().id)
-    # By looks alone it would take for ever.
-    for pause in ("SOON", "SELDOM"):
-        monkeypatch.setattr(watcher, pause, 600.0)
 
-    for _ in range(20):
-        found = api.wait_for_completion(tasks.work.enqueue().id, timeout=60)
-        assert found.state == "succeeded"
+    wait_without_looks(monkeypatch)
 
 
 def test_a_cancel_is_heard(redis, by_redis, journal, tmp_path):

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+import uuid
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -10,6 +11,7 @@ from django.db import connection, connections, transaction
 
 from tests.integration.project import tasks
 from tests.integration.runtime import once_in_all, workers
+from tests.integration.states import wait_without_looks
 from tests.waiting import eventually
 from windlass import api, waiting, watcher
 from windlass.models import EndedJob, Job, LiveJob
@@ -193,17 +195,44 @@ def test_many_who_wait_share_one_connection(start):
     assert [str(job.id) for job in jobs] == [result.id for result in results]
 
 
+def test_one_who_comes_as_the_last_one_leaves_keeps_no_thread_awake(committed):
+    own = watcher.Watcher("default")
+    own.thread = threading.current_thread()
+    first, second = uuid.uuid4(), uuid.uuid4()
+    own.add(first, print)
+
+    own.remove(first, print)
+    assert own.attention.is_set()
+    own.add(second, print)
+
+    assert not own.attention.is_set()
+
+
+def test_one_who_fails_when_told_keeps_nothing_from_the_others(start, tmp_path):
+    gate = tmp_path / "gate"
+    first, second = tasks.work.enqueue(), tasks.wait_for.enqueue(str(gate))
+    told = []
+
+    def fail(job):
+        told.append(job)
+        raise RuntimeError("as a receiver may")
+
+    thread, found = later(lambda: api.wait_for_completion(second.id))
+    with watcher.watched(uuid.UUID(first.id), "default", fail):
+        start()
+        eventually(lambda: told)
+        gate.touch()
+        thread.join(30)
+
+    assert found[0].state == "succeeded"
+
+
 @once_in_all
 def test_workers_tell_the_ends_of_jobs_while_somebody_waits(start, monkeypatch):
     start(options=workers(threads=1))
     api.wait_for_completion(tasks.work.enqueue().id)
-    # By looks alone it would take for ever.
-    for pause in ("SOON", "SELDOM"):
-        monkeypatch.setattr(watcher, pause, 600.0)
 
-    for _ in range(20):
-        found = api.wait_for_completion(tasks.work.enqueue().id, timeout=60)
-        assert found.state == "succeeded"
+    wait_without_looks(monkeypatch)
 
 
 @once_in_all

@@ -1,9 +1,9 @@
 """
 Notes by Redis or Valkey, for databases that carry none.
 
-A note is published after the commit, on channels named by alias and queue. That Redis
-is away costs an enqueue nothing but a look at a clock: it is not asked again for a
-second, and everybody polls until it is back.
+A note is published after the commit, on the channel of its alias, and names its queue.
+That Redis is away costs an enqueue nothing but a look at a clock: it is not asked again
+for a second, and everybody polls until it is back.
 """
 
 from __future__ import annotations

@@ -56,8 +56,7 @@ def call_of(job: Job) -> str:
 
 def resolve_call(job: Claimed) -> Task:
     """Import what a claimed job calls, or raise RefusedTask if there is no such."""
-    by_name = job.policy is not None and BY_NAME in job.policy
-    return resolve(f"={job.task_path}" if by_name else job.task_path)
+    return resolve(job.task_path if job.policy is None else _called(job, job.policy))
 
 
 # Tasks by what is called, and the paths of those that are special in where and how
@@ -71,8 +70,8 @@ _in_process: set[str] = set()
 def find(job: Claimed) -> Task | None:
     """What a job calls, resolved once; None if there is no such task."""
     path = call = job.task_path
-    if job.policy is not None and BY_NAME in job.policy:
-        call = f"={path}"
+    if job.policy is not None:
+        call = _called(job, job.policy)
     task = _tasks.get(call)
     if task is None:
         try:
@@ -87,6 +86,10 @@ def find(job: Claimed) -> Task | None:
         if executor == "process":
             _in_process.add(path)
     return task
+
+
+def _called(job: Claimed, policy: str) -> str:
+    return f"={job.task_path}" if BY_NAME in policy else job.task_path
 
 
 def is_coroutine(path: str) -> bool:

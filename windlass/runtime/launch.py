@@ -26,7 +26,7 @@ from windlass.runtime.budget import Budget
 from windlass.runtime.child import RECYCLED, RETIRED, Part
 from windlass.runtime.dispatcher import Dispatcher
 from windlass.runtime.liveness import Liveness
-from windlass.runtime.own_threads import own_thread
+from windlass.runtime.own_threads import lend_thread, own_thread
 from windlass.runtime.pidfile import Pidfile
 from windlass.runtime.stop_signals import StopSignals
 from windlass.runtime.supervisor import AT_ONCE, Plan, Supervisor
@@ -63,11 +63,15 @@ def launch(options: Options, topology: Topology, signals: StopSignals) -> int:
     import_tasks()
     noted = signals.defer()
     own_thread(options)
-    with (
-        Pidfile(options.supervisor_pidfile),
-        told(options, "supervisor", "supervisor"),
-    ):
-        return _launch(options, topology, noted)
+    try:
+        with (
+            Pidfile(options.supervisor_pidfile),
+            told(options, "supervisor", "supervisor"),
+        ):
+            return _launch(options, topology, noted)
+    finally:
+        # Of another program, perhaps, that goes on.
+        lend_thread()
 
 
 def _launch(options: Options, topology: Topology, noted: list[int]) -> int:

@@ -28,7 +28,7 @@ def own_thread(options: Options) -> None:
 
 
 def lend_thread() -> None:
-    """Say that the calling thread runs tasks, in a copy of one that did not."""
+    """Say that the calling thread, or the copy of one, is the runtime's no more."""
     db.forget_bounds()
     _here.is_silent = False
 
