@@ -68,7 +68,8 @@ scheduled ----------> ready <---------> blocked
          succeeded    failed     cancelled
 
 failed, cancelled, discarded -- retry --> ready
-running -- divert --> blocked -- hand_on --> running"""
+running -- divert --> blocked -- hand_on --> running
+running -- advance (to its next step) --> ready"""
 
 
 def lifecycle_page() -> str:

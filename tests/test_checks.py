@@ -10,7 +10,7 @@ from django.core.checks import Warning
 from django.core.checks.registry import registry
 from django.db import connections
 
-from windlass import checks
+from windlass import checks, checks_jobs
 from windlass.checks import check_backend, check_deployment
 
 BACKEND = "windlass.backend.WindlassBackend"
@@ -257,7 +257,8 @@ def test_a_message_names_its_alias_and_can_be_silenced(use, settings):
 
 
 def test_the_page_explains_each_id_once():
-    said = re.findall(r'"(windlass\.[EW]\d{3})"', inspect.getsource(checks))
+    sources = inspect.getsource(checks) + inspect.getsource(checks_jobs)
+    said = re.findall(r'"(windlass\.[EW]\d{3})"', sources)
     explained = re.findall(r"^\| `(windlass\.[EW]\d{3})` \|", PAGE.read_text(), re.M)
 
     assert sorted(explained) == sorted(set(said))

@@ -26,7 +26,16 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.dispatch import Signal
 
-from windlass import api, conf, conf_recurring, exceptions, logs, recurring, signals
+from windlass import (
+    api,
+    conf,
+    conf_jobs,
+    conf_recurring,
+    exceptions,
+    logs,
+    recurring,
+    signals,
+)
 from windlass.api import claim_ready_jobs, execute_claimed_job
 from windlass.jobs import resolving
 from windlass.jobs.context import JobContext
@@ -155,11 +164,14 @@ def check_settings(program):
     """Read settings as Windlass would; what they name must exist."""
     found = {"INSTALLED_APPS": []}
     exec(program, found)
+    settings.JOBS = found.get("JOBS", settings.JOBS)
+    for job in found.get("JOBS", ()):
+        assert conf_jobs.plan(job)
     with patch.dict(settings.DATABASES, jobs={}):
         for alias, entry in found.get("TASKS", {}).items():
             conf.parse(alias, entry)
             assert entry["BACKEND"] == "windlass.backend.WindlassBackend"
-    assert found.get("TASKS") or found.keys() & {"DATABASES", "LOGGING"}
+    assert found.get("TASKS") or found.keys() & {"DATABASES", "LOGGING", "JOBS"}
 
 
 # Not inside a transaction: a page's test cases bring their own.
@@ -170,6 +182,7 @@ def test_the_examples_of_a_page_run(page, project, settings):
     # The examples' project stands in for an installed app.
     own = {**settings.TASKS["default"], "OPTIONS": {"task_modules": ["shop.*"]}}
     settings.TASKS = {**settings.TASKS, "default": own}
+    settings.JOBS = {}
     Story(page, project).tell()
 
 

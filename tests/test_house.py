@@ -35,6 +35,8 @@ NOT_CORE = (
     # A front door of its own: tasks by name, and waiting for jobs; an extra's code.
     *("by_name.py", "waiting.py", "watcher.py", "jobs/by_name.py"),
     "jobs/redis_wakeups.py",
+    # Another: jobs of several steps.
+    *("conf_jobs.py", "checks_jobs.py", "multi_step.py", "jobs/steps.py"),
 )
 BANNED = {
     *("utils", "helpers", "common", "misc", "manager", "factory", "types"),
@@ -42,7 +44,7 @@ BANNED = {
 }
 FILE_LINES, FUNCTION_LINES, MEDIAN_LINES = 300, 40, 8
 # Lines of code, and the straight line's length: docs/adr/0011 says why these.
-CORE_LINES = 11_800
+CORE_LINES = 12_200
 STRAIGHT_FUNCTIONS, STRAIGHT_FILES = {"postgresql": 38}, 13
 # Files over their budget: the decision record that allows it.
 LARGE_FILES: dict[str, str] = {}

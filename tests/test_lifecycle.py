@@ -23,7 +23,9 @@ from windlass.jobs import lifecycle
 from windlass.jobs.lifecycle import TRANSITIONS, Attempt
 from windlass.models import EndedJob, Job, LiveJob, State
 from windlass.models.history import worker_id
-from windlass.models.jobs import ENDS
+from windlass.models.jobs import (
+    ENDS,
+)
 
 pytestmark = pytest.mark.django_db
 VERBS = {transition.verb: transition for transition in TRANSITIONS}
@@ -71,6 +73,7 @@ def test_the_table_names_each_verb_once_and_only_known_states():
             "refuse",
             "claim",
             "complete",
+            "advance",
             "fail",
             "snooze",
             "release",

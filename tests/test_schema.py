@@ -158,6 +158,7 @@ def test_the_views_values_are_the_tables():
 
         for field in Job._meta.fields:
             expected = {
+                "name": stored.task_path,
                 "priority": 7,
                 "run_after": stored.available_at,
                 "state": getattr(stored, "state", "ready"),

@@ -16,7 +16,8 @@ class WindlassConfig(AppConfig):
         """Register the checks, and the receivers that Django 6 connects by itself."""
         import logging
 
-        import windlass.checks  # noqa: F401
+        import windlass.checks
+        import windlass.checks_jobs  # noqa: F401
         from windlass.logs import name_events
         from windlass.tasks_api import BACKPORT
 

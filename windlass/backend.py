@@ -31,7 +31,13 @@ from windlass.jobs.keys import LIMITED, UNIQUE, key_of, limit_keys, share_of
 from windlass.jobs.policies import check_policy, stored
 from windlass.jobs.results import JobResult
 from windlass.jobs.wakeups import wakeups
-from windlass.models.jobs import Job, State, parse_id
+from windlass.models.jobs import (
+    State,
+)
+from windlass.models.view import (
+    Job,
+    parse_id,
+)
 from windlass.signals import heard
 from windlass.task import Task, check_call
 from windlass.tasks_api import (
@@ -113,8 +119,8 @@ class WindlassBackend(BaseTaskBackend):
         rule = getattr(task.func, UNIQUE, None)
         key = rule and key_of(rule, task, args, kwargs)
         if rule and key:
-            return self._enqueue_unique(job, key, rule.on_conflict)
-        (enqueued_at,) = self._store([job])
+            return self.enqueue_unique(job, key, rule.on_conflict)
+        (enqueued_at,) = self.store([job])
         result = results.of_new(task, job, args, kwargs, enqueued_at)
         if heard(task_enqueued):
             task_enqueued.send_robust(sender=type(self), task_result=result)
@@ -156,7 +162,8 @@ class WindlassBackend(BaseTaskBackend):
                 task_enqueued.send_robust(sender=type(self), task_result=result)
         return found
 
-    def _enqueue_unique(self, job: NewJob, key: str, on_conflict: str) -> JobResult:
+    def enqueue_unique(self, job: NewJob, key: str, on_conflict: str) -> JobResult:
+        """Store one job unless its key is held; give back whose result to show."""
         own = self.configuration
         dialect = db.dialect(own.database_alias)
         notify = own.wakeup in NOTIFYING
@@ -189,7 +196,8 @@ class WindlassBackend(BaseTaskBackend):
         later = [json.loads(part) for part in text]
         transaction.on_commit(partial(self.enqueue, task, *later), using=self.database)
 
-    def _store(self, jobs: list[NewJob]) -> list[datetime]:
+    def store(self, jobs: list[NewJob]) -> list[datetime]:
+        """Store jobs in the caller's transaction, and wake who waits for them."""
         own = self.configuration
         dialect, notify = db.dialect(own.database_alias), own.wakeup in NOTIFYING
         times = lifecycle.enqueue(dialect, jobs, notify=notify)

@@ -58,7 +58,7 @@ def create_task(
     found = by_name.find(name, backend.configuration.task_modules)
     said = {"queue_name": queue_name, "priority": priority, "run_after": run_after}
     said |= {"max_attempts": max_attempts, "timeout": timeout or TIMEOUT}
-    task = _task(found, {"backend": backend_alias, **_changes(found, said)})
+    task = task_of(found, {"backend": backend_alias, **_changes(found, said)})
     given = ([] if args is None else args, {} if kwargs is None else kwargs)
     result = backend.enqueue(task, *given)
     return Job.objects.using(backend.database).get(pk=result.id)
@@ -83,7 +83,8 @@ def _changes(found: Any, said: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def _task(found: Any, said: dict[str, Any]) -> Any:
+def task_of(found: Any, said: dict[str, Any]) -> Any:
+    """What a name leads to, as a task with what was said beside its own."""
     if isinstance(found, Task):
         return replace(found, **said)
     if isinstance(found, AnyTask):

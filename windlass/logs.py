@@ -69,6 +69,10 @@ EVENTS = {
     "Job %s: its backoff %r failed; the default is used instead.": Event(
         "job.backoff_failed", ("job_id", "backoff")
     ),
+    "Job %s: its %s failed.": Event("job.hook_failed", ("job_id", "hook")),
+    "Job %s: what a step has made of its workspace cannot be stored.": Event(
+        "job.workspace_not_stored", ("job_id",)
+    ),
     "Job %s: no process for it: %s": Event("job.no_process", ("job_id", "error")),
     "%s: job %s does not end although it was told to, so its process will. The others "
     "in it may end first.": Event("job.does_not_end", ("part", "job_id")),

@@ -23,6 +23,8 @@ from windlass import tasks_api
 
 # An attempt failed and another one will follow.
 job_retried = Signal()
+# A step of a multi-step job is done, and the next one is ready.
+job_advanced = Signal()
 # A task put itself off; the attempt does not count.
 job_snoozed = Signal()
 # The node that ran a job is gone; ``task_result`` tells what became of the job.

@@ -12,7 +12,10 @@ from django.utils.translation import gettext_lazy as _
 
 from windlass.admin.reading import ReadOnlyAdmin, as_json, preformatted
 from windlass.models import Job
-from windlass.models.jobs import JobQuerySet, parse_id
+from windlass.models.view import (
+    JobQuerySet,
+    parse_id,
+)
 
 
 @admin.register(Job)
@@ -23,7 +26,7 @@ class JobAdmin(ReadOnlyAdmin):
     ordering = ["-id"]
     sortable_by = ()
     list_display = [
-        *("short_id", "task_path", "state", "reason", "queue_name", "priority"),
+        *("short_id", "name", "state", "reason", "queue_name", "priority"),
         *("enqueued_at", "run_after", "started_at", "finished_at", "attempts"),
     ]
     # No filter by queue: its choices would have to be read from all rows. The list
@@ -33,7 +36,10 @@ class JobAdmin(ReadOnlyAdmin):
     search_fields = ["task_path"]
     search_help_text = _("A job's id, or the beginning of a task's path")
     fieldsets = [
-        (None, {"fields": ["id", "task_path", "state", "reason", "queue_name"]}),
+        (
+            None,
+            {"fields": ["id", "name", "task_path", "state", "reason", "queue_name"]},
+        ),
         (_("Call"), {"fields": ["shown_args", "shown_kwargs", "priority"]}),
         (
             _("Times"),
@@ -47,6 +53,7 @@ class JobAdmin(ReadOnlyAdmin):
             _("Attempts"),
             {"fields": ["attempts", "max_attempts", "crashes", "shown_history"]},
         ),
+        (_("Steps"), {"fields": ["shown_steps", "shown_workspace"]}),
         (_("More"), {"fields": ["backend_alias", "shown_metadata", "shown_workers"]}),
     ]
 
@@ -82,6 +89,20 @@ class JobAdmin(ReadOnlyAdmin):
     @admin.display(description=_("progress"), empty_value="-")
     def shown_progress(self, job: Job) -> SafeString | None:
         return None if job.progress is None else as_json(job.progress)
+
+    @admin.display(description=_("steps"), empty_value="-")
+    def shown_steps(self, job: Job) -> SafeString | None:
+        if job.plan is None:
+            return None
+        rows = (
+            (n + 1, path, "\N{LEFTWARDS ARROW}" if n == job.step else "")
+            for n, path in enumerate(job.steps)
+        )
+        return format_html_join("", "<div>{}. {} {}</div>", rows)
+
+    @admin.display(description=_("workspace"), empty_value="-")
+    def shown_workspace(self, job: Job) -> SafeString | None:
+        return None if job.workspace is None else as_json(job.workspace)
 
     @admin.display(description=_("metadata"), empty_value="-")
     def shown_metadata(self, job: Job) -> SafeString | None:

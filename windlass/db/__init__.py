@@ -17,6 +17,7 @@ from windlass.db.base import Dialect
 from windlass.db.records import (
     AWAITED,
     CANCEL,
+    Advanced,
     Claimed,
     Ended,
     Lane,
@@ -31,6 +32,7 @@ from windlass.db.slots import Place, Slots
 __all__ = [
     "AWAITED",
     "CANCEL",
+    "Advanced",
     "Claimed",
     "Dialect",
     "Ended",

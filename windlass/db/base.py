@@ -8,9 +8,7 @@ database that has transactions, and slower than it could be.
 
 from __future__ import annotations
 
-import json
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,21 +19,23 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, F
 from django.utils import timezone
 
-from windlass.db.records import (
-    CLAIMED_COLUMNS,
-    KEPT_COLUMNS,
-    Claimed,
-    Ended,
-    Lane,
-    NewJob,
-    Returned,
+from windlass.db.records import Advanced, Claimed, Ended, Lane, NewJob, Returned
+from windlass.db.rows import (
+    advanced_columns,
+    claimed,
+    delete_live,
+    ended_row,
+    load,
+    new_row,
 )
-from windlass.models.jobs import EndedJob, LiveJob
+from windlass.models.jobs import (
+    EndedJob,
+    LiveJob,
+)
 from windlass.models.queues import Queue
 
 STEP = timedelta(microseconds=1)
 Times = list[datetime]
-JSON_COLUMNS = ("args", "kwargs", "history", "metadata", "policy")
 
 
 class Dialect:
@@ -77,7 +77,7 @@ class Dialect:
         now = self.now()
         times = [now + STEP * place for place in range(len(jobs))]
         LiveJob.objects.using(self.database).bulk_create(
-            [self.live(job, time) for job, time in zip(jobs, times, strict=True)],
+            [new_row(job, time) for job, time in zip(jobs, times, strict=True)],
             batch_size=1000,
         )
         return times
@@ -89,26 +89,6 @@ class Dialect:
 
     def notify(self, jobs: Sequence[NewJob | LiveJob]) -> None:
         """Wake who waits for jobs like these, where there are notifications."""
-
-    def live(self, job: NewJob, now: datetime) -> LiveJob:
-        """The row of a new job."""
-        return LiveJob(
-            id=uuid.UUID(job.id),
-            backend_alias=job.backend_alias,
-            queue_name=job.queue_name,
-            nice=job.nice,
-            task_path=job.task_path,
-            args=json.loads(job.args),
-            kwargs=json.loads(job.kwargs),
-            max_attempts=job.max_attempts,
-            metadata=_load(job.metadata),
-            policy=_load(job.policy),
-            enqueued_at=now,
-            available_at=max(now, job.run_after) if job.run_after else now,
-            share=job.share,
-            hold="",
-            **dict.fromkeys(("claim", "attempts", "crashes"), 0),
-        )
 
     # Claim
 
@@ -149,7 +129,7 @@ class Dialect:
                 rows = rows.select_for_update(skip_locked=skips)
                 rows = rows.order_by("available_at")
                 rows = rows[: min(lane.most or limit, limit - len(taken))]
-                taken += [self.claimed(row, claims=1) for row in rows]
+                taken += [claimed(row, claims=1) for row in rows]
                 if len(taken) >= limit:
                     break
             LiveJob.objects.using(self.database).filter(
@@ -162,15 +142,6 @@ class Dialect:
             )
         return taken
 
-    def claimed(self, row: LiveJob, *, claims: int = 0) -> Claimed:
-        """A row as the value that names its hold, after so many more claims."""
-        values = {name: getattr(row, name) for name in CLAIMED_COLUMNS}
-        values.update({name: _dump(values[name]) for name in JSON_COLUMNS})
-        values["id"] = str(row.id)
-        values["attempts"] += claims
-        values["claim"] += claims
-        return Claimed(**values)
-
     # The end of a claim
 
     def finish(self, node: int, ends: Sequence[Ended]) -> set[str]:
@@ -179,7 +150,7 @@ class Dialect:
         with transaction.atomic(using=self.database):
             rows = self._held(node, ends)
             EndedJob.objects.using(self.database).bulk_create(
-                [self._ended(row, by_id[str(row.id)]) for row in rows]
+                [ended_row(row, by_id[str(row.id)], self.moment) for row in rows]
             )
             delete_live(self.database, [row.id for row in rows])
         moved = {str(row.id) for row in rows}
@@ -217,34 +188,36 @@ class Dialect:
                 row.available_at = now + timedelta(seconds=back.delay)
                 row.attempts -= back.attempt_back
                 row.crashes += back.crashed
-                row.history = _load(back.history) or row.history
+                row.history = load(back.history) or row.history
+                if back.workspace is not None:
+                    row.workspace = load(back.workspace)
             LiveJob.objects.using(self.database).bulk_update(
                 rows,
                 [
                     *("node", "started_at", "available_at"),
-                    *("attempts", "crashes", "history"),
+                    *("attempts", "crashes", "history", "workspace"),
                 ],
             )
         return {str(row.id) for row in rows}
+
+    def advance(self, node: int, steps: Sequence[Advanced]) -> set[str]:
+        """Return held jobs to waiting, at their next step; give back whose held."""
+        moved = set()
+        with transaction.atomic(using=self.database):
+            now = self.now()
+            for step in steps:
+                held = LiveJob.objects.using(self.database).filter(
+                    id=step.id, claim=step.claim, node=node
+                )
+                if held.update(**advanced_columns(step, now)):
+                    moved.add(step.id)
+        return moved
 
     def _held(self, node: int, fenced: Sequence[Ended | Returned]) -> list[LiveJob]:
         claims = {(item.id, item.claim) for item in fenced}
         rows = LiveJob.objects.using(self.database).select_for_update()
         rows = rows.filter(id__in=[item.id for item in fenced], node=node)
         return [row for row in rows if (str(row.id), row.claim) in claims]
-
-    def _ended(self, row: LiveJob, end: Ended) -> EndedJob:
-        return EndedJob(
-            **{name: getattr(row, name) for name in KEPT_COLUMNS},
-            attempts=row.attempts - end.attempt_back,
-            crashes=row.crashes + end.crashed,
-            state=end.state,
-            reason=end.reason,
-            started_at=None if end.started_at is None else self.moment(end.started_at),
-            finished_at=self.moment(end.finished_at),
-            return_value=_load(end.return_value),
-            history=_load(end.history) or row.history,
-        )
 
     def is_conflict(self, error: BaseException) -> bool:
         """Whether an error means "someone was faster, try again", not "I am away"."""
@@ -284,17 +257,3 @@ class Dialect:
     def changed(self) -> bool:
         """Whether anything may have changed since the last call, if cheap to say."""
         return True
-
-
-def delete_live(database: str, ids: Iterable[uuid.UUID]) -> None:
-    """Delete rows of the hot table without collecting them first."""
-    rows = LiveJob.objects.using(database).filter(id__in=list(ids))
-    rows._raw_delete(database)
-
-
-def _load(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
-
-
-def _dump(value: Any) -> str | None:
-    return None if value is None else json.dumps(value)

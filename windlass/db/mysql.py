@@ -25,6 +25,7 @@ from windlass.db.base import STEP, Dialect, Times
 from windlass.db.records import (
     CLAIMED_COLUMNS,
     KEPT_COLUMNS,
+    KEPT_OF_LIVE,
     Claimed,
     Ended,
     Lane,
@@ -60,7 +61,7 @@ FENCED = """
 FINISH = f"""
     INSERT INTO windlass_ended ({", ".join(KEPT_COLUMNS)}, attempts, crashes, state,
            reason, started_at, finished_at, return_value, history)
-    SELECT {", ".join("live." + name for name in KEPT_COLUMNS)},
+    SELECT {KEPT_OF_LIVE},
            live.attempts - input.attempt_back, live.crashes + input.crashed,
            input.state, input.reason, input.started_at, input.finished_at,
            input.return_value, COALESCE(input.history, live.history)
@@ -69,7 +70,8 @@ FINISH = f"""
         state VARCHAR(16) PATH '$[1]', reason VARCHAR(16) PATH '$[2]',
         started_at DATETIME(6) PATH '$[3]', finished_at DATETIME(6) PATH '$[4]',
         return_value LONGTEXT PATH '$[5]', history LONGTEXT PATH '$[6]',
-        attempt_back INT PATH '$[7]', crashed INT PATH '$[8]')) input
+        attempt_back INT PATH '$[7]', crashed INT PATH '$[8]',
+        workspace LONGTEXT PATH '$[9]')) input
       STRAIGHT_JOIN windlass_live live ON live.id = input.id
 """
 DELETE = """
@@ -79,7 +81,7 @@ PUT_BACK = """
     UPDATE windlass_live SET node = NULL, started_at = NULL,
            available_at = {now} + INTERVAL %s MICROSECOND,
            attempts = attempts - %s, crashes = crashes + %s,
-           history = COALESCE(%s, history)
+           history = COALESCE(%s, history), workspace = COALESCE(%s, workspace)
      WHERE id = %s AND claim = %s AND node = %s
 """
 
@@ -124,7 +126,7 @@ class MySQL(Dialect):
 
     def _row(self, job: NewJob, now: datetime) -> tuple[Any, ...]:
         due = now if job.run_after is None else max(now, job.run_after)
-        values = (self._key(job.id), *job[1:8], *job[9:])
+        values = (self._key(job.id), *job[1:8], *job[9:12])
         return (*values, self._text(now), self._text(due))
 
     # Claim
@@ -191,6 +193,7 @@ class MySQL(Dialect):
             None if end.started_at is None else self._text(self.moment(end.started_at)),
             self._text(self.moment(end.finished_at)),
             *(end.return_value, end.history, end.attempt_back, end.crashed),
+            end.workspace,
         ]
 
     @_again
@@ -200,7 +203,7 @@ class MySQL(Dialect):
         sql = PUT_BACK.format(now=self._now_sql)
         with self._writing() as cursor:
             for back in returns:
-                change = (back.attempt_back, back.crashed, back.history)
+                change = (back.attempt_back, back.crashed, back.history, back.workspace)
                 fence = (self._key(back.id), back.claim, node)
                 cursor.execute(sql, (round(back.delay * 1e6), *change, *fence))
                 if cursor.rowcount:

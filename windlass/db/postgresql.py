@@ -9,7 +9,6 @@ insert itself and so at the caller's commit.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,8 +21,9 @@ from weakref import WeakKeyDictionary
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from windlass.db.base import STEP, Dialect, Times
-from windlass.db.postgresql_sessions import is_direct, own_cursor
+from windlass.db.postgresql_sessions import Straight, is_direct, own_cursor
 from windlass.db.postgresql_statements import (
+    ADVANCE,
     CLAIM,
     COPY,
     FINISH,
@@ -34,8 +34,18 @@ from windlass.db.postgresql_statements import (
     PUT_BACK,
     copy_line,
 )
-from windlass.db.records import Claimed, Ended, Lane, NewJob, Returned, channel
-from windlass.models.jobs import LiveJob
+from windlass.db.records import (
+    Advanced,
+    Claimed,
+    Ended,
+    Lane,
+    NewJob,
+    Returned,
+    channel,
+)
+from windlass.models.jobs import (
+    LiveJob,
+)
 
 # Above this many jobs, COPY beats an INSERT from JSON.
 COPY_FROM = 200
@@ -43,9 +53,6 @@ COPY_CHUNK = 1000
 # One NOTIFY for each queue in this time: at commit each takes a lock of the whole
 # cluster. Workers poll for five times as long after they saw one.
 NOTIFY_EVERY = 0.01
-
-# The driver's own number: from this statement on a plan is worth keeping.
-PREPARE_AT = 5
 
 _by_available_at = attrgetter("available_at")
 
@@ -74,7 +81,7 @@ class PostgreSQL(Dialect):
 
     def insert(self, job: NewJob, *, notify: bool = True) -> datetime:
         """Store one job with one statement; give back when it was enqueued."""
-        values: tuple[Any, ...] = (*job[:8], *job[9:], job.run_after)
+        values: tuple[Any, ...] = (*job[:8], *job[9:12], job.run_after)
         channel = notify and self._channel_to_notify(job)
         if channel:
             sql, values = INSERT_AND_NOTIFY, (*values, channel, job.queue_name)
@@ -101,7 +108,7 @@ class PostgreSQL(Dialect):
         with connection.wrap_database_errors:
             own = raw.__dict__.get("_windlass")
             if own is None:
-                own = raw._windlass = _Straight(raw)
+                own = raw._windlass = Straight(raw)
             return own.fetch(sql, values)
 
     def insert_many(self, jobs: Sequence[NewJob], *, notify: bool = True) -> Times:
@@ -116,7 +123,7 @@ class PostgreSQL(Dialect):
             with self._copying(jobs) as times:
                 yield times
         else:
-            rows = [(*job[:8], *job[9:], job.run_after) for job in jobs]
+            rows = [(*job[:8], *job[9:12], job.run_after) for job in jobs]
             now = self._all(INSERT_MANY, [json.dumps(rows, default=str)])[0][0]
             yield [now + STEP * place for place in range(1, len(jobs) + 1)]
         if notify:
@@ -197,6 +204,11 @@ class PostgreSQL(Dialect):
         rows = self._all(PUT_BACK, (json.dumps(returns), node))
         return {id for (id,) in rows}
 
+    def advance(self, node: int, steps: Sequence[Advanced]) -> set[str]:
+        """Return held jobs to waiting, at their next step; give back whose held."""
+        rows = self._all(ADVANCE, (json.dumps(steps), node))
+        return {id for (id,) in rows}
+
     # How statements run
 
     def _all(self, sql: str, values: Sequence[Any]) -> Any:
@@ -257,37 +269,6 @@ class PostgreSQL(Dialect):
             cursor.execute("SELECT statement_timestamp()")
             now: datetime = cursor.fetchone()[0]
         return now
-
-
-class _Straight:
-    """
-    The driver's own cursor on a user's connection.
-
-    Its plans are kept from the fifth statement on: where the project said so
-    (``prepare_threshold``), and else where the connection leads to the server itself. A
-    pooler would run the next statement on a connection that never saw the plan.
-    """
-
-    def __init__(self, raw: Any) -> None:
-        import psycopg
-
-        said = raw.prepare_threshold is not None
-        self._raw = raw
-        self._prepares: bool | None = None
-        self._until_asked = 0 if said else PREPARE_AT
-        self._cursor: Any = (psycopg.Cursor if said else psycopg.ClientCursor)(raw)
-
-    def fetch(self, sql: str, values: Sequence[Any]) -> Any:
-        """Run a statement of ours and give back the first value."""
-        self._until_asked -= 1
-        if self._until_asked == 0 and is_direct(self._raw):
-            import psycopg
-
-            # Not None, so that the driver sees when the server forgets its plans, and
-            # too high for the project's own statements.
-            self._raw.prepare_threshold = sys.maxsize
-            self._prepares, self._cursor = True, psycopg.Cursor(self._raw)
-        return self._cursor.execute(sql, values, prepare=self._prepares).fetchone()[0]
 
 
 @cache

@@ -16,7 +16,12 @@ from __future__ import annotations
 from datetime import datetime
 from functools import lru_cache
 
-from windlass.db.records import CLAIMED_COLUMNS, KEPT_COLUMNS, NewJob
+from windlass.db.records import (
+    CLAIMED_COLUMNS,
+    KEPT_COLUMNS,
+    KEPT_OF_LIVE,
+    NewJob,
+)
 
 NEW_COLUMNS = (
     "id, backend_alias, queue_name, nice, task_path, args, kwargs, max_attempts,"
@@ -90,10 +95,11 @@ FINISH = f"""
              x->>3 AS reason, to_timestamp((x->>4)::float8) AS started_at,
              to_timestamp((x->>5)::float8) AS finished_at,
              (x->>6)::jsonb AS return_value, (x->>7)::jsonb AS history,
-             (x->>8)::smallint AS attempt_back, (x->>9)::smallint AS crashed
+             (x->>8)::smallint AS attempt_back, (x->>9)::smallint AS crashed,
+             (x->>10)::jsonb AS workspace
         FROM jsonb_array_elements(%s::jsonb) x),
     gone AS (DELETE FROM windlass_live live USING input WHERE {_FENCE}
-      RETURNING {", ".join("live." + name for name in KEPT_COLUMNS)},
+      RETURNING {KEPT_OF_LIVE},
         live.attempts - input.attempt_back, live.crashes + input.crashed,
         input.state, input.reason, input.started_at, input.finished_at,
         input.return_value, COALESCE(input.history, live.history))
@@ -104,14 +110,29 @@ PUT_BACK = f"""
     WITH input AS MATERIALIZED (
       SELECT (x->>0)::uuid AS id, (x->>1)::int AS claim, (x->>2)::float8 AS delay,
              (x->>3)::jsonb AS history, (x->>4)::smallint AS attempt_back,
-             (x->>5)::smallint AS crashed
+             (x->>5)::smallint AS crashed, (x->>6)::jsonb AS workspace
         FROM jsonb_array_elements(%s::jsonb) x)
     UPDATE windlass_live live
        SET node = NULL, started_at = NULL,
            available_at = statement_timestamp() + input.delay * interval '1 second',
            attempts = live.attempts - input.attempt_back,
            crashes = live.crashes + input.crashed,
-           history = COALESCE(input.history, live.history)
+           history = COALESCE(input.history, live.history),
+           workspace = COALESCE(input.workspace, live.workspace)
+      FROM input WHERE {_FENCE}
+    RETURNING live.id::text
+"""
+ADVANCE = f"""
+    WITH input AS MATERIALIZED (
+      SELECT (x->>0)::uuid AS id, (x->>1)::int AS claim, x->>2 AS task_path,
+             (x->>3)::smallint AS max_attempts, (x->>4)::jsonb AS policy,
+             (x->>5)::jsonb AS history, (x->>6)::jsonb AS workspace
+        FROM jsonb_array_elements(%s::jsonb) x)
+    UPDATE windlass_live live
+       SET node = NULL, started_at = NULL, available_at = statement_timestamp(),
+           task_path = input.task_path, attempts = 0,
+           max_attempts = input.max_attempts, policy = input.policy,
+           history = input.history, workspace = input.workspace
       FROM input WHERE {_FENCE}
     RETURNING live.id::text
 """

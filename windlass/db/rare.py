@@ -16,8 +16,9 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Count
 
-from windlass.db.base import Dialect, delete_live
+from windlass.db.base import Dialect
 from windlass.db.records import KEPT_COLUMNS, Claimed, NewJob
+from windlass.db.rows import claimed, delete_live, new_row
 from windlass.db.shares import shares
 from windlass.db.slots import forget_waiters
 from windlass.models.cancels import CancelRequest
@@ -37,11 +38,19 @@ def _live(db: Dialect) -> LiveJobQuerySet:
     return LiveJob.objects.using(db.database)
 
 
+def insert_planned(db: Dialect, job: NewJob, *, notify: bool = True) -> datetime:
+    """Store a multi-step job; give back when it was enqueued."""
+    (enqueued_at,) = Dialect.insert_many(db, [job])
+    if notify:
+        db.notify([job])
+    return enqueued_at
+
+
 def insert_unique(
     db: Dialect, job: NewJob, key: str, *, notify: bool = True
 ) -> str | None:
     """Store a job unless another one holds its key; give back the id of the holder."""
-    row = db.live(job, db.now())
+    row = new_row(job, db.now())
     row.unique_key = key
     _live(db).bulk_create([row], ignore_conflicts=True)
     held = _live(db).filter(backend_alias=job.backend_alias, unique_key=key)
@@ -53,7 +62,7 @@ def insert_unique(
 
 def refuse(db: Dialect, job: NewJob, key: str, *, reason: str) -> None:
     """Store a job as discarded: it was refused when it came."""
-    row, now = db.live(job, db.now()), db.now()
+    row, now = new_row(job, db.now()), db.now()
     kept = {name: getattr(row, name) for name in KEPT_COLUMNS}
     EndedJob.objects.using(db.database).create(
         **{**kept, "unique_key": key},
@@ -245,7 +254,7 @@ def annotate(db: Dialect, node: int, job: Claimed, **columns: Any) -> bool:
 
 def held_by(db: Dialect, node: int, *, limit: int) -> list[Claimed]:
     """Jobs that a node holds."""
-    return [db.claimed(row) for row in _live(db).filter(node=node)[:limit]]
+    return [claimed(row) for row in _live(db).filter(node=node)[:limit]]
 
 
 def holders(db: Dialect) -> set[int]:

@@ -32,6 +32,10 @@ class NewJob(NamedTuple):
     metadata: str | None = None
     policy: str | None = None
     share: str = ""
+    # Of a multi-step job.
+    name: str | None = None
+    plan: str | None = None
+    workspace: str | None = None
 
 
 class Lane(NamedTuple):
@@ -86,6 +90,7 @@ class Ended(NamedTuple):
     history: str | None
     attempt_back: int = 0  # 1 if the attempt had not started
     crashed: int = 0
+    workspace: str | None = None  # None leaves it as it is
 
 
 class Returned(NamedTuple):
@@ -97,6 +102,19 @@ class Returned(NamedTuple):
     history: str | None
     attempt_back: int = 0
     crashed: int = 0
+    workspace: str | None = None
+
+
+class Advanced(NamedTuple):
+    """A held job whose step is done: it goes back to waiting, at its next step."""
+
+    id: str
+    claim: int
+    task_path: str
+    max_attempts: int
+    policy: str
+    history: str
+    workspace: str
 
 
 # What moves from a live row to an ended one unchanged.
@@ -117,6 +135,13 @@ KEPT_COLUMNS = (
     "policy",
     "available_at",
     "nice",
+    "name",
+    "plan",
+    "workspace",
+)
+# The same, said of live rows, beside the rows of ends that may bring a workspace.
+KEPT_OF_LIVE = ", ".join(f"live.{name}" for name in KEPT_COLUMNS).replace(
+    "live.workspace", "COALESCE(input.workspace, live.workspace)"
 )
 
 

@@ -26,6 +26,7 @@ TYPED = {
     "sqlite": ("CAST({} AS text)", "CAST(NULL AS numeric)", "CAST(NULL AS text)"),
     "mysql": ("{}", "NULL", "NULL"),
 }
+NAMED = {"postgresql": "({})::varchar(500)", "sqlite": "{}", "mysql": "{}"}
 # Room on each page for the claim's new row version keeps every claim heap-only; the
 # vacuum settings keep a table that turns over in seconds at its working size.
 LIVE_STORAGE = """
@@ -58,7 +59,8 @@ EXACT_NAMES = """
         NOT NULL,
       MODIFY task_path varchar(500) CHARACTER SET utf8mb4 COLLATE {collation}
         NOT NULL,
-      MODIFY unique_key varchar(255) CHARACTER SET utf8mb4 COLLATE {collation}
+      MODIFY unique_key varchar(255) CHARACTER SET utf8mb4 COLLATE {collation},
+      MODIFY name varchar(255) CHARACTER SET utf8mb4 COLLATE {collation}
 """
 EXACT_SHARES = """
     ALTER TABLE windlass_live
@@ -162,6 +164,7 @@ def _exact(schema_editor: Any) -> str:
 
 def _job_view(vendor: str) -> str:
     text, no_time, no_value = TYPED[vendor]
+    name = NAMED[vendor].format("COALESCE(name, task_path)")
     now = NOW[vendor].format(
         local="" if settings.USE_TZ else ", 'localtime'",
         server="UTC_TIMESTAMP(6)" if settings.USE_TZ else _local_time_in_mysql(),
@@ -175,14 +178,15 @@ def _job_view(vendor: str) -> str:
         " available_at AS run_after, enqueued_at, started_at"
     )
     rest = "attempts, max_attempts, crashes, node, metadata, progress, policy, history,"
-    rest += " unique_key"
+    rest += " unique_key, plan, workspace"
     return f"""
     CREATE VIEW windlass_job AS
-    SELECT id, task_path, {text.format(state)} AS state, {text.format("''")} AS reason,
+    SELECT id, {name} AS name, task_path,
+           {text.format(state)} AS state, {text.format("''")} AS reason,
            {shared}, {no_time} AS finished_at, {no_value} AS return_value, {rest}
       FROM windlass_live
     UNION ALL
-    SELECT id, task_path, state, reason,
+    SELECT id, {name} AS name, task_path, state, reason,
            {shared}, finished_at, return_value, {rest}
       FROM windlass_ended
     """

@@ -20,7 +20,10 @@ from django.db.models import Exists, F, OuterRef
 
 from windlass.db.base import Dialect
 from windlass.db.records import Claimed
-from windlass.models.jobs import LiveJob
+from windlass.db.rows import claimed
+from windlass.models.jobs import (
+    LiveJob,
+)
 from windlass.models.limits import Slot, Waiter
 from windlass.models.queues import Queue
 
@@ -174,7 +177,7 @@ class Slots:
         if lock:
             skips = self.db.connection.features.has_select_for_update_skip_locked
             rows = rows.select_for_update(skip_locked=skips)
-        return [self.db.claimed(row) for row in rows]
+        return [claimed(row) for row in rows]
 
     def hand_on(
         self, node: int, jobs: Sequence[Claimed], places: Sequence[Place]

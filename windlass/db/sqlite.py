@@ -32,6 +32,7 @@ from windlass.db.base import STEP, Dialect, Times
 from windlass.db.records import (
     CLAIMED_COLUMNS,
     KEPT_COLUMNS,
+    KEPT_OF_LIVE,
     Claimed,
     Ended,
     Lane,
@@ -69,13 +70,14 @@ HOLD = """
 """
 _KEPT = ", ".join(KEPT_COLUMNS)
 # The place of each value among those of an end, as _end() lists them.
-ID, CLAIM, STATE, REASON, STARTED, FINISHED, VALUE, HISTORY, BACK, CRASHED = (
-    f"json_extract(value, '$[{place}]')" for place in range(10)
-)
+(
+    *(ID, CLAIM, STATE, REASON, STARTED, FINISHED, VALUE, HISTORY, BACK, CRASHED),
+    WORKSPACE,
+) = (f"json_extract(value, '$[{place}]')" for place in range(11))
 FINISH = f"""
     INSERT INTO windlass_ended ({_KEPT}, attempts, crashes, state, reason,
            started_at, finished_at, return_value, history)
-    SELECT {", ".join("live." + name for name in KEPT_COLUMNS)},
+    SELECT {KEPT_OF_LIVE.replace("input.workspace", WORKSPACE)},
            attempts - {BACK}, crashes + {CRASHED}, {STATE}, {REASON},
            {STARTED}, {FINISHED}, {VALUE}, COALESCE({HISTORY}, history)
       FROM json_each(?) CROSS JOIN windlass_live live ON live.id = {ID}
@@ -92,7 +94,7 @@ _by_available_at = attrgetter("available_at")
 PUT_BACK = """
     UPDATE windlass_live SET node = NULL, started_at = NULL, available_at = ?,
            attempts = attempts - ?, crashes = crashes + ?,
-           history = COALESCE(?, history)
+           history = COALESCE(?, history), workspace = COALESCE(?, workspace)
      WHERE id = ? AND claim = ? AND node = ? RETURNING id
 """
 
@@ -180,7 +182,8 @@ class SQLite(Dialect):
                 due = _epoch_text(now + back.delay, zone)
                 fence = (back.id.replace("-", ""), back.claim, node)
                 change = (due, back.attempt_back, back.crashed, back.history)
-                if raw.execute(PUT_BACK, (*change, *fence)).fetchall():
+                values = (*change, back.workspace, *fence)
+                if raw.execute(PUT_BACK, values).fetchall():
                     moved.add(back.id)
         return moved
 
@@ -263,6 +266,7 @@ def _end(end: Ended, zone: tzinfo | None) -> tuple[Any, ...]:
         None if end.started_at is None else _epoch_text(end.started_at, zone),
         _epoch_text(end.finished_at, zone),
         *(end.return_value, end.history, end.attempt_back, end.crashed),
+        end.workspace,
     )
 
 

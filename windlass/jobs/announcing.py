@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from django.dispatch import Signal
 
-from windlass.db import Dialect
+from windlass.db import Advanced, Dialect
 from windlass.jobs.results import JobResult, of_job
 from windlass.jobs.retries import Snooze
 from windlass.models import Job
 from windlass.signals import (
     heard,
+    job_advanced,
     job_cancelled,
     job_discarded,
     job_retried,
@@ -42,6 +43,8 @@ def announce(outcome: Outcome, executor: Executor) -> None:
     elif result.status == TaskResultStatus.SUCCESSFUL:
         if heard(task_finished):
             tell(task_finished, result, executor)
+    elif type(outcome.move) is Advanced:
+        tell(job_advanced, result, executor)
     elif result.status == TaskResultStatus.READY:
         signal = job_snoozed if isinstance(error, Snooze) else job_retried
         tell(signal, result, executor)

@@ -20,8 +20,8 @@ from typing import Any
 
 from django.apps import apps
 
-from windlass import conf, tasks_api
-from windlass.exceptions import RefusedTask
+from windlass import conf, conf_jobs, tasks_api
+from windlass.exceptions import ConfigurationError, RefusedTask
 
 Patterns = Sequence[str] | None
 
@@ -73,6 +73,36 @@ def load(name: str) -> Any:
         return found.func
     _check_is_defined_there(name, found)
     return found
+
+
+def load_step(path: str) -> Any:
+    """
+    The task or the plain function of a step, or RefusedTask.
+
+    What ``JOBS`` names is the project's own word. Of a plan that was stored with a job,
+    and that JOBS does not know any more, a function must be allowed by its name.
+    """
+    try:
+        is_known = path in {known for known, _place in conf_jobs.paths()}
+    except ConfigurationError as error:
+        raise RefusedTask(f"{path!r} was not run: {error}") from error
+    if not is_known:
+        return _find_for_any_backend(path)
+    module_name, _dot, name = path.rpartition(".")
+    found = getattr(_import(path, module_name), name, None)
+    if not isinstance(found, tasks_api.Task) and not isfunction(found):
+        _check_is_defined_there(path, found)
+    return found
+
+
+def _find_for_any_backend(path: str) -> Any:
+    refusal = RefusedTask(f"There is no task {path!r} to run.")
+    for alias in conf.aliases():
+        try:
+            return find(path, conf.options(alias).task_modules)
+        except RefusedTask as error:
+            refusal = error
+    raise refusal
 
 
 def _is_allowed(module: str, patterns: Patterns) -> bool:

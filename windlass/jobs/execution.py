@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.db import transaction
 
 from windlass import db
 from windlass.db import Claimed
-from windlass.jobs import announcing, lifecycle, outcomes, resolving
+from windlass.jobs import announcing, lifecycle, outcomes, resolving, steps
 from windlass.jobs.arguments import dump_result
 from windlass.jobs.context import JobContext
 from windlass.jobs.outcomes import Executor, Outcome
 from windlass.jobs.policies import refusal, timeout_of
+from windlass.jobs.resolving import STEP
 from windlass.jobs.results import JobResult
 from windlass.signals import heard
 from windlass.tasks_api import Task, task_finished, task_started
@@ -35,14 +38,19 @@ def run(job: Claimed, executor: Executor) -> Outcome:
     if job.policy is not None and (reason := refusal(job, now=started)):
         return outcomes.discarded(job, reason, executor, started)
     task, result = _start(job, executor, started)
+    step: steps.Step | None = None
     try:
         if task is None:
             task = resolving.resolve_call(job)
         args, kwargs = _arguments(job, task, result, executor)
         # Only what nobody can put on an event loop goes the long way round.
         call = task.call if resolving.is_coroutine(job.task_path) else task.func
+        if job.policy is not None and STEP in job.policy:
+            step = steps.load(job, executor.database)
+            call = partial(step.call, call)
         if getattr(task, "atomic", False) and executor.database:
-            return _atomically(job, call, args, kwargs, result, executor, started)
+            call = partial(call, *args, **kwargs)
+            return _atomically(job, call, result, executor, started, step)
         executor.begin(job)
         try:
             value = call(*args, **kwargs)
@@ -50,8 +58,10 @@ def run(job: Claimed, executor: Executor) -> Outcome:
             executor.done(job)
         text = dump_result(value)
     except BaseException as error:  # noqa: BLE001 - it is the outcome
-        return outcomes.failed(job, error, executor, started, result=result)
-    return outcomes.succeeded(job, result, value, text, executor, started)
+        outcome = outcomes.failed(job, error, executor, started, result=result)
+    else:
+        outcome = outcomes.succeeded(job, result, value, text, executor, started)
+    return outcome if step is None else steps.conclude(step, outcome, executor)
 
 
 async def arun(job: Claimed, executor: Executor) -> Outcome:
@@ -60,19 +70,26 @@ async def arun(job: Claimed, executor: Executor) -> Outcome:
     if job.policy is not None and (reason := refusal(job, now=started)):
         return outcomes.discarded(job, reason, executor, started)
     task, result = _start(job, executor, started)
+    step: steps.Step | None = None
     try:
         if task is None:
             task = resolving.resolve_call(job)
         args, kwargs = _arguments(job, task, result, executor)
+        call = task.func
+        if job.policy is not None and STEP in job.policy:
+            step = await sync_to_async(steps.load)(job, executor.database)
+            call = partial(step.acall, call)
         executor.begin(job)
         try:
-            value = await task.func(*args, **kwargs)
+            value = await call(*args, **kwargs)
         finally:
             executor.done(job)
         text = dump_result(value)
     except BaseException as error:  # noqa: BLE001 - it is the outcome
-        return outcomes.failed(job, error, executor, started, result=result)
-    return outcomes.succeeded(job, result, value, text, executor, started)
+        outcome = outcomes.failed(job, error, executor, started, result=result)
+    else:
+        outcome = outcomes.succeeded(job, result, value, text, executor, started)
+    return outcome if step is None else steps.conclude(step, outcome, executor)
 
 
 def _start(
@@ -109,22 +126,25 @@ def _arguments(
 
 def _atomically(
     job: Claimed,
-    call: Callable[..., Any],
-    args: list[Any],
-    kwargs: dict[str, Any],
+    call: Callable[[], Any],
     result: JobResult | None,
     executor: Executor,
     started: float,
+    step: steps.Step | None,
 ) -> Outcome:
     """Commit what the task writes and that it succeeded together, or neither."""
     with transaction.atomic(using=executor.database):
         executor.begin(job)
         try:
-            value = call(*args, **kwargs)
+            value = call()
         finally:
             executor.done(job)
         text = dump_result(value)
         outcome = outcomes.succeeded(job, result, value, text, executor, started)
+        if step is not None:
+            outcome = steps.conclude(step, outcome, executor)
+            if outcome.error is not None:
+                raise outcome.error
         own = db.dialect(executor.database)
         lifecycle.record_one(own, executor.node, outcome.move)
     return outcome._replace(recorded=True)

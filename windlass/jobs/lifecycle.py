@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from windlass.db import (
+    Advanced,
     Claimed,
     Dialect,
     Ended,
@@ -32,7 +33,10 @@ from windlass.db import (
 from windlass.exceptions import StaleJob
 from windlass.jobs.transitions import LIVE, REVIVABLE, TRANSITIONS, WAITING
 from windlass.models.history import worker_id
-from windlass.models.jobs import Reason, State
+from windlass.models.jobs import (
+    Reason,
+    State,
+)
 
 __all__ = ["LIVE", "TRANSITIONS", "WAITING"]
 
@@ -41,7 +45,7 @@ __all__ = ["LIVE", "TRANSITIONS", "WAITING"]
 CRASH_LIMIT = 3
 TOO_MANY = "\nIts process was gone {} times. Find out why before you retry it.\n"
 
-Move = Ended | Returned
+Move = Ended | Returned | Advanced
 
 
 class Attempt(NamedTuple):
@@ -58,6 +62,8 @@ def enqueue(
 ) -> list[datetime]:
     """Store jobs in the caller's transaction, all or none."""
     if len(jobs) == 1:
+        if jobs[0].plan is not None:
+            return [rare.insert_planned(db, jobs[0], notify=notify)]
         return [db.insert(jobs[0], notify=notify)]
     return db.insert_many(jobs, notify=notify)
 
@@ -92,6 +98,12 @@ def complete(attempt: Attempt, return_value: str | None) -> Ended:
     job = attempt.job
     times = (attempt.started, attempt.ended)
     return Ended(job.id, job.claim, "succeeded", "", *times, return_value, None)
+
+
+def advance(attempt: Attempt, entry: dict[str, Any], **following: Any) -> Advanced:
+    """Put a job whose step is done back to waiting, with what its next step needs."""
+    job = attempt.job
+    return Advanced(job.id, job.claim, history=_with_entry(job, entry), **following)
 
 
 def fail(attempt: Attempt, entry: dict[str, Any], *, retry_in: float | None) -> Move:
@@ -140,7 +152,7 @@ def interrupt(attempt: Attempt, entry: dict[str, Any]) -> Move:
     return _end(attempt, State.FAILED, Reason.INTERRUPTED, entry)
 
 
-def record(db: Dialect, node: int, moves: Iterable[Move]) -> set[str]:
+def record(db: Dialect, node: int, moves: Sequence[Move]) -> set[str]:
     """
     Write moves of held jobs, one statement for each kind.
 
@@ -153,7 +165,11 @@ def record(db: Dialect, node: int, moves: Iterable[Move]) -> set[str]:
     if cancelled := [end.id for end in ends if end.state == "cancelled"]:
         # What was asked for is done, and a retry is a life that nobody cancelled.
         rare.forget_cancels(db, cancelled)
-    return moved | db.put_back(node, returns) if returns else moved
+    if returns:
+        moved |= db.put_back(node, returns)
+    if steps := [move for move in moves if type(move) is Advanced]:
+        moved |= db.advance(node, steps)
+    return moved
 
 
 def record_one(db: Dialect, node: int, move: Move) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.utils import timezone
 
-from windlass.db import Claimed, Ended, Returned
+from windlass.db import Advanced, Claimed, Ended, Returned
 from windlass.exceptions import JobCancelled, JobTimeout, RefusedTask
 from windlass.jobs import attempts, lifecycle, resolving, results
 from windlass.jobs.lifecycle import Attempt, Move
@@ -32,7 +32,9 @@ from windlass.jobs.retries import (
     may_retry,
 )
 from windlass.models.history import errors_of
-from windlass.models.jobs import Reason
+from windlass.models.jobs import (
+    Reason,
+)
 from windlass.signals import heard
 from windlass.tasks_api import Task, TaskError, TaskResultStatus, task_finished
 
@@ -106,6 +108,14 @@ def succeeded(
         moment = executor.moment(ended)
         _close(result, TaskResultStatus.SUCCESSFUL, "succeeded", "", moment)
     return Outcome(move, result)
+
+
+def advanced(outcome: Outcome, move: Advanced) -> Outcome:
+    """The same outcome for a job that has another step to go."""
+    if outcome.result is not None:
+        put(outcome.result, "finished_at", None)
+        _wait(outcome.result, "ready")
+    return outcome._replace(move=move)
 
 
 def failed(
@@ -189,6 +199,8 @@ def adopted(job: Claimed, move: Move, executor: Executor, started: float) -> Out
     result = running(job, resolving.find(job), executor, started)
     history = json.loads(move.history) if move.history else []
     put(result, "errors", errors_of(history))
+    if isinstance(move, Advanced):
+        return advanced(Outcome(move, result), move)
     if isinstance(move, Returned):
         _wait(result)
         snooze = Snooze(move.delay) if move.attempt_back else None
@@ -202,9 +214,9 @@ def adopted(job: Claimed, move: Move, executor: Executor, started: float) -> Out
     return Outcome(move, result)
 
 
-def _wait(result: JobResult) -> None:
+def _wait(result: JobResult, state: str = "scheduled") -> None:
     put(result, "status", TaskResultStatus.READY)
-    put(result, "state", "scheduled")
+    put(result, "state", state)
 
 
 def _close(

@@ -25,16 +25,22 @@ from windlass.tasks_api import Task
 put = object.__setattr__
 # In the policy of a job that calls a plain function.
 BY_NAME = '"by_name"'
+# In the policy of a job with several steps: the place of the present one.
+STEP = '"step":'
 
 
 def resolve(path: str) -> Task:
     """
     Import a task by its path, or raise RefusedTask if there is no such task.
 
-    ``=`` before the path says that it leads to a plain function.
+    ``=`` before the path says that it leads to a plain function, and ``>`` that it is
+    a step, so either.
     """
     if path.startswith("="):
         return _stand_in(by_name.load(path[1:]))
+    if path.startswith(">"):
+        found = by_name.load_step(path[1:])
+        return found if isinstance(found, Task) else _stand_in(found)
     try:
         task = import_string(path)
     except BaseException as error:
@@ -50,8 +56,10 @@ def resolve(path: str) -> Task:
 
 def call_of(job: Job) -> str:
     """What ``resolve`` is to be asked for a stored job."""
-    by_name = (job.policy or {}).get("by_name")
-    return f"={job.task_path}" if by_name else job.task_path
+    policy = job.policy or {}
+    if "step" in policy:
+        return f">{job.task_path}"
+    return f"={job.task_path}" if policy.get("by_name") else job.task_path
 
 
 def resolve_call(job: Claimed) -> Task:
@@ -89,6 +97,8 @@ def find(job: Claimed) -> Task | None:
 
 
 def _called(job: Claimed, policy: str) -> str:
+    if STEP in policy:
+        return f">{job.task_path}"
     return f"={job.task_path}" if BY_NAME in policy else job.task_path
 
 
@@ -175,7 +185,7 @@ def missing(path: str) -> Task:
     def gone(*args: Any, **kwargs: Any) -> NoReturn:
         raise RefusedTask(f"There is no task {path!r} any more.")
 
-    gone.__module__, _dot, gone.__qualname__ = path.lstrip("=").rpartition(".")
+    gone.__module__, _dot, gone.__qualname__ = path.lstrip("=>").rpartition(".")
     gone.__name__ = gone.__qualname__
     return _stand_in(gone)
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from windlass.models.jobs import ENDS, State
+from windlass.models.jobs import (
+    ENDS,
+    State,
+)
 
 
 class Transition(NamedTuple):
@@ -30,6 +33,7 @@ TRANSITIONS = (
     Transition("refuse", (), (State.DISCARDED,), "limits"),
     Transition("claim", (State.READY,), (State.RUNNING,), "worker"),
     Transition("complete", (State.RUNNING,), (State.SUCCEEDED,), "flusher"),
+    Transition("advance", (State.RUNNING,), (State.READY,), "flusher"),
     Transition("fail", (State.RUNNING,), (State.SCHEDULED, State.FAILED), "flusher"),
     Transition("snooze", (State.RUNNING,), (State.SCHEDULED,), "task"),
     Transition("release", (State.RUNNING,), AGAIN, "worker, supervisor, limits"),

@@ -26,6 +26,7 @@ class Migration(migrations.Migration):
                     "id",
                     models.UUIDField(editable=False, primary_key=True, serialize=False),
                 ),
+                ("name", models.CharField(max_length=500, verbose_name="name")),
                 ("task_path", models.CharField(max_length=500, verbose_name="task")),
                 (
                     "state",
@@ -100,6 +101,8 @@ class Migration(migrations.Migration):
                         max_length=255, null=True, verbose_name="unique key"
                     ),
                 ),
+                ("plan", models.JSONField(null=True, verbose_name="plan")),
+                ("workspace", models.JSONField(null=True, verbose_name="workspace")),
             ],
             options={
                 "verbose_name": "job",
@@ -197,6 +200,12 @@ class Migration(migrations.Migration):
                         max_length=255, null=True, verbose_name="unique key"
                     ),
                 ),
+                (
+                    "name",
+                    models.CharField(max_length=255, null=True, verbose_name="name"),
+                ),
+                ("plan", models.JSONField(null=True, verbose_name="plan")),
+                ("workspace", models.JSONField(null=True, verbose_name="workspace")),
                 ("available_at", models.DateTimeField(verbose_name="run after")),
                 ("nice", models.SmallIntegerField(verbose_name="negated priority")),
                 (
@@ -308,6 +317,12 @@ class Migration(migrations.Migration):
                         max_length=255, null=True, verbose_name="unique key"
                     ),
                 ),
+                (
+                    "name",
+                    models.CharField(max_length=255, null=True, verbose_name="name"),
+                ),
+                ("plan", models.JSONField(null=True, verbose_name="plan")),
+                ("workspace", models.JSONField(null=True, verbose_name="workspace")),
                 ("available_at", models.DateTimeField(verbose_name="may run from")),
                 (
                     "nice",

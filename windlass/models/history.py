@@ -17,7 +17,10 @@ def workers_of(
     history: Sequence[dict[str, Any]] | None, attempts: int, node: int | None
 ) -> list[str]:
     """One worker id for each attempt; ``node`` is the last one's, if it has one."""
-    past = [attempt["worker"] for attempt in history or ()]
+    past: list[str] = []
+    for attempt in history or ():
+        # Attempts are counted anew after each step.
+        past = [] if attempt.get("done") else [*past, attempt["worker"]]
     if node is not None and attempts > len(past):
         past.append(worker_id(node))
     return past

@@ -1,5 +1,5 @@
 """
-A job is one row in one of two tables, and ``Job`` is the view over both.
+A job is one row in one of two tables, and ``Job`` is the view over both (``view``).
 
 ``LiveJob`` is small and hot: whatever has not ended. ``EndedJob`` is append-only:
 whatever has. A job moves from one to the other in one statement, so a reader of
@@ -13,18 +13,12 @@ because time passes, and a retry is a row whose ``available_at`` moved.
 
 from __future__ import annotations
 
-import uuid
-from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from datetime import datetime
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-
-from windlass.exceptions import JobCancelled
-from windlass.models.history import errors_of, workers_of
-from windlass.tasks_api import TaskError
 
 
 class State(models.TextChoices):
@@ -40,7 +34,6 @@ class State(models.TextChoices):
     DISCARDED = "discarded", _("discarded")
 
 
-SAY_VERBS = "Enqueue, retry, cancel or discard it with windlass.api."
 ENDS = (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.DISCARDED)
 
 
@@ -81,6 +74,10 @@ class _Attempts(models.Model):
     policy = models.JSONField(_("policy"), null=True)
     history = models.JSONField(_("past attempts"), null=True)
     unique_key = models.CharField(_("unique key"), max_length=255, null=True)
+    # Of a multi-step job; a job of one task has none of them.
+    name = models.CharField(_("name"), max_length=255, null=True)
+    plan = models.JSONField(_("plan"), null=True)
+    workspace = models.JSONField(_("workspace"), null=True)
 
     class Meta:
         abstract = True
@@ -190,109 +187,3 @@ class EndedJob(_Attempts):
 
     def __str__(self) -> str:
         return f"{self.task_path} ({self.id})"
-
-
-class JobQuerySet(models.QuerySet["Job"]):
-    """Named scopes over every job, live or ended."""
-
-    def in_state(self, *states: str) -> JobQuerySet:
-        return self.filter(state__in=states)
-
-
-class Job(models.Model):
-    """
-    Every job, live or ended: what users, results and the admin read.
-
-    A database view over both tables. Reading is all it is for: a job is moved by
-    the functions of ``windlass.api`` and by the runtime, never by saving it.
-    """
-
-    id = models.UUIDField(primary_key=True, editable=False)
-    task_path = models.CharField(_("task"), max_length=500)
-    state = models.CharField(_("state"), max_length=16, choices=State.choices)
-    reason = models.CharField(_("reason"), max_length=16, choices=Reason.choices)
-    backend_alias = models.CharField(_("backend"), max_length=64)
-    queue_name = models.CharField(_("queue"), max_length=255)
-    priority = models.SmallIntegerField(_("priority"))
-    args = models.JSONField(_("arguments"))
-    kwargs = models.JSONField(_("keyword arguments"))
-    run_after = models.DateTimeField(_("run after"))
-    enqueued_at = models.DateTimeField(_("enqueued at"))
-    started_at = models.DateTimeField(_("started at"), null=True)
-    finished_at = models.DateTimeField(_("finished at"), null=True)
-    attempts = models.SmallIntegerField(_("attempts"))
-    max_attempts = models.SmallIntegerField(_("max attempts"))
-    crashes = models.SmallIntegerField(_("crashes"))
-    node = models.BigIntegerField(_("node"), null=True)
-    return_value = models.JSONField(_("return value"), null=True)
-    metadata = models.JSONField(_("metadata"), null=True)
-    progress = models.JSONField(_("progress"), null=True)
-    policy = models.JSONField(_("policy"), null=True)
-    history = models.JSONField(_("past attempts"), null=True)
-    unique_key = models.CharField(_("unique key"), max_length=255, null=True)
-
-    objects = JobQuerySet.as_manager()
-
-    class Meta:
-        app_label = "windlass"
-        managed = False
-        db_table = "windlass_job"
-        verbose_name = _("job")
-        verbose_name_plural = _("jobs")
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.id} ({self.state})"
-
-    def save(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse: a job is enqueued and moved by verbs, not saved."""
-        raise TypeError(f"Job {self.id} is a view and cannot be saved. {SAY_VERBS}")
-
-    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse: see ``save``."""
-        raise TypeError(f"Job {self.id} is a view and cannot be deleted. {SAY_VERBS}")
-
-    @property
-    def name(self) -> str:
-        """The job's name: the dotted path of its task."""
-        return self.task_path
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds that one attempt may run, or None."""
-        return (self.policy or {}).get("timeout")
-
-    @property
-    def concurrency_key(self) -> str | None:
-        """The first key of which this job needs a slot, or None."""
-        return next(filter(None, (self.policy or {}).get("limits", ())), None)
-
-    @property
-    def duration(self) -> timedelta | None:
-        """How long the last attempt ran, or None while it has not ended."""
-        if self.started_at is None or self.finished_at is None:
-            return None
-        return self.finished_at - self.started_at
-
-    @property
-    def worker_ids(self) -> list[str]:
-        """One worker id for each attempt, first to last."""
-        return workers_of(self.history, self.attempts, self.node)
-
-    @property
-    def errors(self) -> list[TaskError]:
-        """The error of each attempt that ended with one, first to last."""
-        found = errors_of(self.history)
-        if self.state == State.CANCELLED and not found:
-            why = (self.policy or {}).get("why") or "it had not started"
-            path = f"{JobCancelled.__module__}.{JobCancelled.__qualname__}"
-            said = f"{path}: the job was cancelled: {why}"
-            found.append(TaskError(exception_class_path=path, traceback=said))
-        return found
-
-
-def parse_id(value: object) -> uuid.UUID | None:
-    """Read a job id in any spelling, or None if it cannot be one."""
-    try:
-        return uuid.UUID(str(value))
-    except ValueError:
-        return None

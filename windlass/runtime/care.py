@@ -18,13 +18,15 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from windlass.db import Claimed, Ended, Returned
+from windlass.db import Advanced, Claimed, Ended, Returned
 from windlass.exceptions import ProcessExitError
 from windlass.jobs import attempts, lifecycle, outcomes
 from windlass.jobs.lifecycle import Attempt, Move
 from windlass.jobs.outcomes import Outcome
 from windlass.jobs.policies import refusal
-from windlass.models.jobs import Reason
+from windlass.models.jobs import (
+    Reason,
+)
 from windlass.runtime.child import SHOW_STACKS, STACKS_WITHIN, how_it_ended
 from windlass.runtime.memory import megabytes
 from windlass.runtime.running import STOPS, Running
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("windlass")
 
 MOST_STACKS = 20_000
-MOVES = {kind.__name__: kind for kind in (Ended, Returned)}
+MOVES = {kind.__name__: kind for kind in (Ended, Returned, Advanced)}
 TIMES = ("enqueued_at", "available_at")
 
 # Seconds until a job is tried again for which there was no process to be had.

@@ -8,6 +8,7 @@ are started as an operator would start them.
 import json
 import os
 
+from tests.integration.project.jobs import JOBS  # noqa: F401
 from tests.settings import *  # noqa: F403
 from tests.settings import DATABASES, INSTALLED_APPS, TASKS
 
