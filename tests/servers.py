@@ -185,6 +185,7 @@ class Redis:
     """A Redis of its own, on a free port, that stores nothing."""
 
     engine = "redis"
+    tls = ()
 
     @staticmethod
     def exists():
@@ -212,10 +213,65 @@ class Redis:
         )
         eventually(lambda: _listens(self.port), timeout=PATIENCE)
 
+    def start_with_tls(self, *, certificate, authority):
+        """Start it on the same port, for whoever speaks TLS and for nobody else."""
+        self.tls = ("--tls", "--cacert", authority)
+        self.start(
+            *("--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"),
+            *("--tls-cert-file", certificate, "--tls-key-file", certificate),
+            *("--tls-ca-cert-file", authority),
+        )
+
+    def cli(self, *words):
+        """What it answers."""
+        said = subprocess.run(
+            ["redis-cli", "-p", str(self.port), *self.tls, *words],
+            capture_output=True,
+            text=True,
+        )
+        return said.stdout
+
+    def patterns(self):
+        """How many patterns somebody has subscribed to."""
+        return int(self.cli("pubsub", "numpat").strip() or 0)
+
     def stop(self):
         """Kill it."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+
+class Sentinel(Redis):
+    """One sentinel, which believes what it is told about the service ``queue``."""
+
+    engine = "sentinel"
+
+    def __init__(self, directory):
+        self.settings = directory / "sentinel.conf"
+        self.settings.write_text("")
+        super().__init__(directory)
+
+    @property
+    def url(self):
+        """Where the service is, by way of the sentinel."""
+        return f"sentinel://127.0.0.1:{self.port}/queue/0"
+
+    def start(self, *arguments):
+        """Start it and wait until it answers."""
+        self.process = subprocess.Popen(
+            [
+                *(_which("redis-server"), str(self.settings), "--sentinel"),
+                *("--port", str(self.port), *arguments),
+            ],
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        eventually(lambda: _listens(self.port), timeout=PATIENCE)
+
+    def watch(self, redis):
+        """Make another server the master of the service."""
+        self.cli("sentinel", "remove", "queue")
+        self.cli("sentinel", "monitor", "queue", "127.0.0.1", str(redis.port), "1")
 
 
 @contextmanager

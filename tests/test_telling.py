@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from windlass import conf, hooks
+from windlass import conf, db, hooks
 from windlass.exceptions import ConfigurationError
+from windlass.jobs.wakeups import SOMETHING
 from windlass.models import Node
 from windlass.runtime.node import Lease
 from windlass.runtime.telling import tell_error, tell_hooks, told
@@ -113,3 +114,28 @@ def test_a_heartbeat_that_fails_is_told_and_ends_its_part(monkeypatch):
 
     assert errors == [failure]
     assert reasons == ["its heartbeat failed"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_is_woken_for_the_queues_that_it_serves_and_for_no_others():
+    woken = []
+    lease = Lease(
+        options(wakeup="poll"),
+        kind=Node.Kind.WORKER,
+        name="worker-1.1",
+        supervisor_pid=None,
+        details=dict,
+        wake=lambda: woken.append(lease.ear.note),
+        lost=woken.append,
+        queues=["mail", "in.*"],
+    )
+
+    class Ear:
+        def wait(self, seconds):
+            return [self.note]
+
+    lease.ear = Ear()
+    for lease.ear.note in ("default", "mail", "mailing", "in.a", db.CANCEL, SOMETHING):
+        lease._wait(0)
+
+    assert woken == ["mail", "in.a", SOMETHING]

@@ -2,18 +2,18 @@
 
 import os
 import signal
-import subprocess
 
 import pytest
+import trustme
 from django.db import connection, transaction
 
 from tests.integration.project import tasks
 from tests.integration.runtime import workers
 from tests.integration.states import job, states, wait_without_looks
-from tests.servers import Redis, private
+from tests.servers import Redis, Sentinel, private
 from tests.waiting import eventually, never
-from windlass import api, conf
-from windlass.jobs import wakeups
+from windlass import api, conf, db
+from windlass.jobs import redis_wakeups, wakeups
 from windlass.models import LiveJob
 
 pytestmark = pytest.mark.skipif(
@@ -46,12 +46,8 @@ def by_redis(redis, settings, start):
 
 
 def subscribers(redis):
-    said = subprocess.run(
-        ["redis-cli", "-p", str(redis.port), "pubsub", "numsub", "windlass_default"],
-        capture_output=True,
-        text=True,
-    )
-    return int(said.stdout.split()[-1]) if said.stdout.strip() else 0
+    said = redis.cli("pubsub", "numsub", "windlass_default")
+    return int(said.split()[-1]) if said.strip() else 0
 
 
 def until_idle(redis):
@@ -70,12 +66,15 @@ def test_a_new_job_wakes_an_idle_worker(redis, by_redis, journal):
         never(lambda: False, during=0.5)
 
 
-def test_a_job_is_told_of_at_its_commit_and_not_before(redis, by_redis):
+def test_a_job_is_told_of_at_its_commit_and_not_before(redis, by_redis, monkeypatch):
     import redis as package
 
+    # A moment lasts as long as this busy machine needs.
+    monkeypatch.setattr(redis_wakeups, "TELL_EVERY", 60)
+
     listener = package.Redis.from_url(redis.url).pubsub(ignore_subscribe_messages=True)
-    listener.subscribe("windlass_default")
-    eventually(lambda: subscribers(redis) == 1)
+    listener.subscribe("windlass_default/queue/default")
+    eventually(lambda: listener.get_message(timeout=0.1) is None)
 
     with transaction.atomic():
         tasks.work.enqueue()
@@ -89,6 +88,59 @@ def test_a_job_is_told_of_at_its_commit_and_not_before(redis, by_redis):
     assert message["data"] == b"default"
     never(lambda: listener.get_message(timeout=0.01), during=0.3)
     assert LiveJob.objects.count() == 2
+
+
+def test_an_ear_hears_of_the_queues_it_is_for_and_of_no_others(redis, by_redis):
+    carrier = wakeups.wakeups(conf.options("default"))
+    own = db.dialect("default")
+    ear = carrier.listen("windlass_default", db=own, queues=["mail*", "a[b]?", "odd"])
+    assert ear.wait(5) == [wakeups.SOMETHING]
+
+    for queue in ("default", "ma", "ab", "abc", "a[b]x", "odds", "mail.in", "a[b]?"):
+        tasks.work.using(queue_name=queue).enqueue()
+    carrier.tell("windlass_default", "all", own)
+
+    notes = []
+    eventually(lambda: notes.extend(ear.wait(0.1)) or len(notes) == 3)
+    never(lambda: ear.wait(0.05), during=0.3)
+    assert notes == ["mail.in", "a[b]?", "all"]
+    ear.close()
+
+
+def test_the_master_is_found_by_sentinels_and_found_again(redis, by_redis, journal):
+    with private(Sentinel) as sentinel:
+        sentinel.watch(redis)
+        runtime = by_redis(redis_url=sentinel.url, **workers(threads=1))
+        until_idle(redis)
+        tasks.work.enqueue()
+        eventually(lambda: states() == {"succeeded": 1})
+        redis.stop()
+        eventually(lambda: "Redis does not answer" in runtime.said())
+        with private(Redis) as other:
+            sentinel.watch(other)
+
+            until_idle(other)
+            assert runtime.stop() == 0
+
+
+def test_tls_is_used_and_the_certificate_is_checked(redis, by_redis, tmp_path, journal):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    own = authority.issue_cert("127.0.0.1")
+    own.private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
+    redis.stop()
+    files = {name: str(tmp_path / f"{name}.pem") for name in ("ca", "own")}
+    redis.start_with_tls(certificate=files["own"], authority=files["ca"])
+    url = f"rediss://127.0.0.1:{redis.port}/0"
+
+    stranger = by_redis(redis_url=url, **workers(threads=1))
+    eventually(lambda: "certificate verify failed" in stranger.said())
+    assert stranger.stop() == 0
+    runtime = by_redis(redis_url=f"{url}?ssl_ca_certs={files['ca']}")
+    eventually(lambda: redis.patterns() == 1)
+
+    assert "does not answer" not in runtime.said()
+    assert runtime.stop() == 0
 
 
 def test_who_waits_hears_of_the_end(redis, by_redis, monkeypatch):
@@ -151,7 +203,7 @@ def strike(redis, fault):
     elif fault == "hang":
         redis.process.send_signal(signal.SIGSTOP)
     else:
-        subprocess.run(["redis-cli", "-p", str(redis.port), "flushall"], check=True)
+        redis.cli("flushall")
 
 
 def restore(redis, fault):

@@ -1,7 +1,8 @@
 """
 Notes by Redis or Valkey, for databases that carry none.
 
-A note is published after the commit, on the channel of its alias, and names its queue.
+A note is published after the commit. New jobs are told on a channel of their queue, so
+that only workers which serve it are woken; the rest on the channel of the alias.
 That Redis is away costs an enqueue nothing but a look at a clock: it is not asked again
 for a second, and everybody polls until it is back.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -54,9 +56,12 @@ class ByRedis(Wakeups):
         """See ``Wakeups``."""
         at_commit(partial(self._publish, channel, note), db)
 
-    def listen(self, *channels: str, db: Dialect) -> Ear | None:
+    def listen(
+        self, *channels: str, db: Dialect, queues: Sequence[str] = ()
+    ) -> Ear | None:
         """See ``Wakeups``."""
-        return RedisEar(self, channels)
+        patterns = [self._channel_of(_pattern(selector)) for selector in queues]
+        return RedisEar(self, channels, patterns)
 
     def client(self) -> Any:
         """This process's client."""
@@ -71,7 +76,10 @@ class ByRedis(Wakeups):
             if len(self._told) > 1000:
                 self._told.clear()
             self._told[queue] = now
-            self._publish(channel(self.alias), queue)
+            self._publish(self._channel_of(queue), queue)
+
+    def _channel_of(self, queue: str) -> str:
+        return f"{channel(self.alias)}/queue/{queue}"
 
     def _publish(self, channel: str, note: str) -> None:
         if time.monotonic() < self._rests_until:
@@ -104,8 +112,10 @@ class ByRedis(Wakeups):
 class RedisEar:
     """Listens by a connection of its own."""
 
-    def __init__(self, wakeups: ByRedis, channels: Sequence[str]) -> None:
-        self.wakeups, self.channels = wakeups, channels
+    def __init__(
+        self, wakeups: ByRedis, channels: Sequence[str], patterns: Sequence[str]
+    ) -> None:
+        self.wakeups, self.channels, self.patterns = wakeups, channels, patterns
         self._subscription: Any = None
 
     def wait(self, seconds: float) -> list[str]:
@@ -121,6 +131,8 @@ class RedisEar:
         if self._subscription is None:
             subscription = self.wakeups.client().pubsub(ignore_subscribe_messages=True)
             subscription.subscribe(*self.channels)
+            if self.patterns:
+                subscription.psubscribe(*self.patterns)
             self._subscription = subscription
             self.wakeups.answered()
             return [SOMETHING]
@@ -150,6 +162,12 @@ class RedisEar:
             except _errors() as error:
                 logger.debug("Closing a connection to Redis: %s", error)
             self._subscription = None
+
+
+def _pattern(selector: str) -> str:
+    """What Redis is asked for the queues of a selector; its own marks mean nothing."""
+    name = re.sub(r"([\\*?\[\]])", r"\\\1", selector.removesuffix("*"))
+    return f"{name}*" if selector.endswith("*") else name
 
 
 def at_commit(action: Callable[[], None], db: Dialect) -> None:

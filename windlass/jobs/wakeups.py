@@ -48,8 +48,14 @@ class Wakeups:
     def tell(self, channel: str, note: str, db: Dialect) -> None:
         """Tell who listens to a channel, at the caller's commit."""
 
-    def listen(self, *channels: str, db: Dialect) -> Ear | None:
-        """Make an ear for the calling thread, or None if nobody carries notes."""
+    def listen(
+        self, *channels: str, db: Dialect, queues: Sequence[str] = ()
+    ) -> Ear | None:
+        """
+        Make an ear for the calling thread, or None if nobody carries notes.
+
+        It hears of the new jobs of the queues that these selectors cover, at least.
+        """
         return None
 
 
@@ -59,7 +65,10 @@ class ByDatabase(Wakeups):
     def tell(self, channel: str, note: str, db: Dialect) -> None:
         db.tell(channel, note)
 
-    def listen(self, *channels: str, db: Dialect) -> Ear | None:
+    def listen(
+        self, *channels: str, db: Dialect, queues: Sequence[str] = ()
+    ) -> Ear | None:
+        """See ``Wakeups``: of the new jobs of all queues."""
         return DatabaseEar(channels, db) if db.notifies else None
 
 

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,8 @@ import windlass
 from windlass import db
 from windlass.conf import Options
 from windlass.db import rare
-from windlass.jobs.wakeups import Deaf, wakeups
+from windlass.jobs.queues import rank
+from windlass.jobs.wakeups import SOMETHING, Deaf, wakeups
 from windlass.models import Node
 from windlass.runtime import identity, ledger
 from windlass.runtime.outage import LOST, Outage
@@ -58,6 +59,7 @@ class Lease:
         wake: Callable[[], None],
         lost: Callable[[str], None],
         cancels: Callable[[dict[str, str]], None] | None = None,
+        queues: Sequence[str] = (),
         node: int | None = None,
     ) -> None:
         self.options, self.kind, self.name = options, kind, name
@@ -69,7 +71,10 @@ class Lease:
         self.stopping = threading.Event()
         self.db = db.dialect(options.database_alias, owned=True)
         self.outage = Outage(f"{name} (heartbeat)", self.db)
-        self.ear = wakeups(options).listen(db.channel(options.alias), db=self.db)
+        self.queues = queues
+        self.ear = wakeups(options).listen(
+            db.channel(options.alias), db=self.db, queues=queues
+        )
         self._look_at = self._tell_ends_until = 0.0
         self.thread = threading.Thread(
             target=self._live, name="windlass-heartbeat", daemon=True
@@ -194,7 +199,7 @@ class Lease:
                 self._look_at = 0.0
             elif note == db.AWAITED:
                 self._tell_ends_until = time.monotonic() + TELL_ENDS_FOR
-            else:
+            elif note == SOMETHING or rank(self.queues, note) >= 0:
                 self.wake()
 
     def _poll_instead(self) -> None:

@@ -117,6 +117,7 @@ class Worker:
             wake=self._wake,
             lost=self._lost,
             cancels=self._cancels,
+            queues=self.worker.queues,
             node=node,
         )
 
