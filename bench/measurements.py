@@ -34,12 +34,16 @@ class Sizes:
     beside: int = 100_000
     snapshot: int = 200_000
     schedules: int = 10_000
+    waits: int = 200
+    steps: int = 5_000
     hot: int = 5_000
     keyed: int = 40_000
     thorough: bool = True
 
 
-SMOKE = Sizes(200, 500, 400, 10, 50, 1_000, 300, 300, 100, 60, 300, thorough=False)
+SMOKE = Sizes(
+    200, 500, 400, 10, 50, 1_000, 300, 300, 100, 5, 30, 60, 300, thorough=False
+)
 
 
 def enqueue(run: Run, db: Any, sizes: Sizes) -> Figures:
@@ -206,6 +210,27 @@ def schedules(run: Run, db: Any, sizes: Sizes) -> Figures:
     return {f"schedules_{part}": answer[part] for part in ("p50", "p99")}
 
 
+def waiting(run: Run, db: Any, sizes: Sizes) -> Figures:
+    """From the end of a job to the return of whoever waits for it, one at a time."""
+
+    def measure() -> Figures:
+        run.fresh(db)
+        with run.runtime(db, {}):
+            answer = run.produce(db, "waits", sizes.waits)
+        return {f"waiting_{part}": answer[part] for part in ("p50", "p99")}
+
+    figures: Figures = run.undisturbed(db, measure)
+    return figures
+
+
+def steps(run: Run, db: Any, sizes: Sizes) -> Figures:
+    """Jobs of three steps that do nothing but count in their workspace."""
+    n = 3 * sizes.steps
+    may_go = n - sizes.steps
+    rate = drain(run, db, n, worker=ONE_THREAD, fill="fill-steps", may_go=may_go)
+    return {"steps": rate}
+
+
 SUBJECTS: dict[str, Callable[[Run, Any, Sizes], Figures]] = {
     "enqueue": enqueue,
     "enqueue-all": enqueue_all,
@@ -215,5 +240,7 @@ SUBJECTS: dict[str, Callable[[Run, Any, Sizes], Figures]] = {
     "backlog": backlog,
     "snapshot": snapshot,
     "schedules": schedules,
+    "waiting": waiting,
+    "steps": steps,
     "limits": limits,
 }

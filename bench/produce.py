@@ -103,6 +103,30 @@ def fill_scheduled(n: int) -> Answer:
     return _fill(noop.using(run_after=timedelta(days=366)), n)
 
 
+def fill_steps(n: int) -> Answer:
+    """Create jobs that have n steps together, three each."""
+    from windlass.models import Job
+
+    for number in range(n // 3):
+        Job.objects.create(name="three", workspace={"number": number})
+    return {}
+
+
+def waits(n: int) -> Answer:
+    """Wait for n jobs, one after another; the time from each end to the return."""
+    from bench.tasks import pause
+    from windlass.api import wait_for_completion
+
+    times = []
+    for number in range(WARM_UP + n):
+        job = wait_for_completion(pause.enqueue(number).id)
+        returned = time.time()
+        if job is None or job.finished_at is None:
+            raise AssertionError(f"The wait for job {number} came to no end.")
+        times.append(returned - job.finished_at.timestamp())
+    return milliseconds(times[WARM_UP:])
+
+
 def _fill(task: Any, n: int) -> Answer:
     backend = task.get_backend()
     for start in range(0, n, CHUNK):
@@ -182,6 +206,8 @@ OPERATIONS: dict[str, Callable[[int], Answer]] = {
     "fill-hot": fill_hot,
     "fill-keyed": fill_keyed,
     "fill-scheduled": fill_scheduled,
+    "fill-steps": fill_steps,
+    "waits": waits,
     "paced": paced,
     "poll-schedules": poll_schedules,
 }

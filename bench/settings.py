@@ -61,6 +61,7 @@ TASKS = {
         "OPTIONS": {"workers": [WORKER]},
     }
 }
+JOBS = {"three": ["bench.tasks.step"] * 3}
 LOG = os.environ.get("WINDLASS_BENCH_LOG_TASKS", "off")
 LOGGING = {"version": 1, "disable_existing_loggers": False}
 if LOG == "off":

@@ -1,6 +1,7 @@
 """The tasks that are measured: they do nothing, or wait, or are limited."""
 
 import asyncio
+from typing import Any
 
 from bench.marks import mark
 from windlass import concurrency, task
@@ -19,6 +20,11 @@ async def pause(number: int) -> None:
     """Wait 0.1 s for something outside."""
     mark(number)
     await asyncio.sleep(0.1)
+
+
+def step(job: Any) -> None:
+    """Count how many steps of its job have begun."""
+    mark(3 * job.workspace["number"] + job.step)
 
 
 @task
