@@ -10,7 +10,9 @@ from tests.integration.states import ledgers
 from windlass.models import (
     CancelRequest,
     EndedJob,
+    Event,
     LiveJob,
+    Memo,
     Node,
     Schedule,
     ScheduleMark,
@@ -40,7 +42,7 @@ def committed(django_db_setup, django_db_blocker):
 
 
 def _remove_everything():
-    jobs = (LiveJob, EndedJob, CancelRequest, Slot, Waiter)
+    jobs = (LiveJob, EndedJob, CancelRequest, Slot, Waiter, Memo, Event)
     for model in (*jobs, Node, Schedule, ScheduleMark):
         model.objects.all()._raw_delete("default")
 

@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.urls import reverse
 
-from tests import tasks
+from tests import durable_tasks, tasks
 from tests.running import run_ready
 from windlass import api
 from windlass.admin.reading import CAP, AtLeast, CappedPaginator
@@ -175,7 +175,7 @@ def test_a_page_shows_the_whole_story_escaped(browser, jobs):
 
 @pytest.mark.parametrize("name", ["done", "failed", "stubborn", "later", "ready"])
 def test_every_job_has_a_page(browser, jobs, name, django_assert_max_num_queries):
-    with django_assert_max_num_queries(3):  # session, user, job
+    with django_assert_max_num_queries(4):  # session, user, job, memos
         response = page_of(browser, jobs[name].id)
 
     assert response.status_code == 200
@@ -262,3 +262,13 @@ def test_the_newest_jobs_are_read_from_both_primary_keys():
         # MariaDB reads both tables by key for one job; it sorts all for the list.
         assert "windlass_ended ALL" not in one.explain()
         assert "windlass_live ALL" not in one.explain()
+
+
+def test_the_page_of_a_job_shows_what_it_recorded(browser):
+    result = durable_tasks.order.enqueue("<b>")
+    run_ready()
+
+    text = page_of(browser, result.id).content.decode()
+
+    assert "charge (the result of a step)" in text
+    assert "parcel &lt;b&gt;" in text

@@ -312,7 +312,7 @@ def test_every_keyword_of_a_task_is_described():
 
 def test_every_member_of_the_context_is_described():
     own = {key for key in vars(JobContext) if not key.startswith("_")}
-    internal = {"job", "node", "database", "stop_asked", "timeout", "began"}
+    internal = {"job", "node", "database", "stop_asked", "timeout", "began", "recall"}
     own = (own | {"task_result", "attempt"}) - internal
 
     assert set(names("reference/tasks.md", "## The context")) == own

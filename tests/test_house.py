@@ -37,6 +37,9 @@ NOT_CORE = (
     "jobs/redis_wakeups.py",
     # Another: jobs of several steps.
     *("conf_jobs.py", "checks_jobs.py", "multi_step.py", "jobs/steps.py"),
+    # Durable steps, which no job pays for that has none.
+    *("events.py", "jobs/durable.py", "jobs/recall.py"),
+    *("db/memos.py", "db/waits.py", "models/memos.py"),
 )
 BANNED = {
     *("utils", "helpers", "common", "misc", "manager", "factory", "types"),
@@ -44,7 +47,7 @@ BANNED = {
 }
 FILE_LINES, FUNCTION_LINES, MEDIAN_LINES = 300, 40, 8
 # Lines of code, and the straight line's length: docs/adr/0011 says why these.
-CORE_LINES = 12_200
+CORE_LINES = 12_300
 STRAIGHT_FUNCTIONS, STRAIGHT_FILES = {"postgresql": 38}, 13
 # Files over their budget: the decision record that allows it.
 LARGE_FILES: dict[str, str] = {}

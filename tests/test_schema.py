@@ -126,6 +126,8 @@ def test_the_migrations_can_be_undone_and_done_again(committed):
             "windlass_schedule_mark",
             "windlass_slot",
             "windlass_waiter",
+            "windlass_memo",
+            "windlass_event",
         )
     }
     try:

@@ -35,7 +35,8 @@ from windlass.by_hand import (
     execute_claimed_job,
 )
 from windlass.by_name import acreate_task, create_task
-from windlass.db import Dialect
+from windlass.db import Dialect, memos
+from windlass.events import asend_event, send_event
 from windlass.exceptions import EnqueueError, StaleJob, UndiscardableError
 from windlass.jobs import cancelling, lifecycle, resolving
 from windlass.jobs.results import JobResult
@@ -79,6 +80,7 @@ __all__ = [
     "arun_now",
     "aschedule_failed_job_retry",
     "aschedule_recurring_task",
+    "asend_event",
     "aunschedule_recurring_task",
     "await_for_completion",
     "cancel_job",
@@ -99,6 +101,7 @@ __all__ = [
     "run_now",
     "schedule_failed_job_retry",
     "schedule_recurring_task",
+    "send_event",
     "unschedule_recurring_task",
     "wait_for_completion",
 ]
@@ -209,10 +212,14 @@ def run_now(id: object, *, backend_alias: str = DEFAULT) -> None:
     """
     Make a scheduled job ready now; one that is ready already stays so.
 
-    Raises Job.DoesNotExist for an unknown id, StaleJob if the job is in another state.
+    A job in a durable sleep wakes up and goes on behind it. Raises Job.DoesNotExist
+    for an unknown id, StaleJob if the job is in another state.
     """
-    job = _job(id, backend_alias)
-    moved = lifecycle.hasten(_dialect(backend_alias), [str(job.pk)])
+    job, dialect = _job(id, backend_alias), _dialect(backend_alias)
+    with transaction.atomic(using=dialect.database):
+        moved = lifecycle.hasten(dialect, [str(job.pk)])
+        if moved:
+            memos.wake(dialect, str(job.pk), now=dialect.now().timestamp())
     if not moved and _state(job) != State.READY:
         raise StaleJob(
             f"Job {job.pk} is {_state(job)}, and only a scheduled job can be run now."

@@ -48,6 +48,14 @@ class StaleJob(WindlassError):
     """The job was moved by someone else while we held it."""
 
 
+class StepError(WindlassError):
+    """A durable step was used in a way that cannot be kept; the job fails at once."""
+
+
+class StepMismatch(StepError):
+    """The code is not the one under which the job recorded its durable steps."""
+
+
 class JobTimeout(WindlassError, TimeoutError):
     """The attempt ran longer than its timeout allows."""
 

@@ -41,7 +41,9 @@ class Task(tasks_api.Task):
     functions on the event loop, others in a thread). ``atomic`` commits what the
     function writes together with its completion. A job that has not started
     ``expires`` after it became due is discarded. ``fair_by`` is a key, as for
-    ``windlass.unique``: jobs of one queue and priority take turns by it.
+    ``windlass.unique``: jobs of one queue and priority take turns by it. ``version``
+    is that of the function: a job whose durable steps were recorded under another one
+    fails.
     """
 
     max_attempts: int | None = None
@@ -54,6 +56,7 @@ class Task(tasks_api.Task):
     atomic: bool = False
     expires: float | timedelta | None = None
     fair_by: str | Callable[..., Any] | None = None
+    version: str | int = ""
     metadata: dict[str, Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:

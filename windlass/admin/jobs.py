@@ -11,11 +11,14 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from windlass.admin.reading import ReadOnlyAdmin, as_json, preformatted
-from windlass.models import Job
+from windlass.models import Job, Memo
 from windlass.models.view import (
     JobQuerySet,
     parse_id,
 )
+
+# A page shows what a job recorded first; the table has the rest.
+MOST_MEMOS = 200
 
 
 @admin.register(Job)
@@ -54,6 +57,7 @@ class JobAdmin(ReadOnlyAdmin):
             {"fields": ["attempts", "max_attempts", "crashes", "shown_history"]},
         ),
         (_("Steps"), {"fields": ["shown_steps", "shown_workspace"]}),
+        (_("Durable steps"), {"fields": ["shown_memos"]}),
         (_("More"), {"fields": ["backend_alias", "shown_metadata", "shown_workers"]}),
     ]
 
@@ -120,6 +124,15 @@ class JobAdmin(ReadOnlyAdmin):
             for entry in job.history or ()
         )
         return format_html_join("", "<div>{}. {}: {} to {}, {}</div>", rows)
+
+    @admin.display(description=_("recorded"), empty_value="-")
+    def shown_memos(self, job: Job) -> SafeString:
+        found = Memo.objects.using(job._state.db).filter(job=job.pk)
+        rows = (
+            (memo.recorded_at, memo.name, memo.get_kind_display(), as_json(memo.result))
+            for memo in found.order_by("recorded_at")[:MOST_MEMOS]
+        )
+        return format_html_join("", "<div>{}: {} ({}) {}</div>", rows)
 
     @admin.display(description=_("workers"), empty_value="-")
     def shown_workers(self, job: Job) -> str:

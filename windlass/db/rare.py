@@ -17,6 +17,7 @@ from django.db import transaction
 from django.db.models import Count
 
 from windlass.db.base import Dialect
+from windlass.db.memos import delete_ended
 from windlass.db.records import KEPT_COLUMNS, Claimed, NewJob
 from windlass.db.rows import claimed, delete_live, new_row
 from windlass.db.shares import shares
@@ -131,8 +132,7 @@ def hasten(db: Dialect, ids: Sequence[str]) -> set[str]:
     """Make jobs that wait for a time ready."""
     with transaction.atomic(using=db.database):
         now = db.now()
-        waiting = [row for row in _waiting(db, ids) if not row.hold]
-        rows = [row for row in waiting if row.available_at > now]
+        rows = [r for r in _waiting(db, ids) if not r.hold and r.available_at > now]
         _set(db, rows, available_at=now)
     return _ids(rows)
 
@@ -204,7 +204,7 @@ def prune(
     with transaction.atomic(using=db.database):
         locked = oldest.select_for_update(skip_locked=skips)
         found = list(locked.values_list("id", "finished_at")[:limit])
-        ended.filter(id__in=[id for id, _end in found])._raw_delete(db.database)
+        delete_ended(db, [id for id, _end in found])
     return [end for _id, end in found]
 
 

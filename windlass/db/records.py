@@ -103,6 +103,8 @@ class Returned(NamedTuple):
     attempt_back: int = 0
     crashed: int = 0
     workspace: str | None = None
+    # The name of the event it waits for, and how many of that name it has had.
+    awaits: tuple[str, int] | None = None
 
 
 class Advanced(NamedTuple):

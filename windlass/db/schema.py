@@ -84,6 +84,17 @@ EXACT_LIMITS = """
 """
 # Everybody locks keys in this order, which is Python's; and it compares fastest.
 BY_BYTES = 'ALTER TABLE {table} ALTER COLUMN key TYPE varchar(400) COLLATE "C"'
+# What is remembered under one name is no answer to another.
+EXACT_MEMOS = """
+    ALTER TABLE windlass_memo
+      MODIFY kind varchar(8) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL,
+      MODIFY name varchar(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL
+"""
+EXACT_EVENTS = """
+    ALTER TABLE windlass_event
+      MODIFY name varchar(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL,
+      MODIFY event_id varchar(255) CHARACTER SET utf8mb4 COLLATE {collation}
+"""
 EXACT_QUEUES = """
     ALTER TABLE windlass_queue
       MODIFY backend_alias varchar(64) CHARACTER SET utf8mb4 COLLATE {collation}
@@ -120,6 +131,13 @@ def name_queues_exactly(schema_editor: Any) -> None:
     """Let names of queues be equal when they are the same characters."""
     if schema_editor.connection.vendor == "mysql":
         schema_editor.execute(EXACT_QUEUES.format(collation=_exact(schema_editor)))
+
+
+def name_memos_exactly(schema_editor: Any) -> None:
+    """Let names of durable steps and events be equal when all characters are."""
+    if schema_editor.connection.vendor == "mysql":
+        for statement in (EXACT_MEMOS, EXACT_EVENTS):
+            schema_editor.execute(statement.format(collation=_exact(schema_editor)))
 
 
 def create(schema_editor: Any) -> None:

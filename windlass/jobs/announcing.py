@@ -15,7 +15,7 @@ from django.dispatch import Signal
 
 from windlass.db import Advanced, Dialect
 from windlass.jobs.results import JobResult, of_job
-from windlass.jobs.retries import Snooze
+from windlass.jobs.retries import Snooze, Suspended
 from windlass.models import Job
 from windlass.signals import (
     heard,
@@ -46,7 +46,7 @@ def announce(outcome: Outcome, executor: Executor) -> None:
     elif type(outcome.move) is Advanced:
         tell(job_advanced, result, executor)
     elif result.status == TaskResultStatus.READY:
-        signal = job_snoozed if isinstance(error, Snooze) else job_retried
+        signal = job_snoozed if isinstance(error, Snooze | Suspended) else job_retried
         tell(signal, result, executor)
     else:
         _announce_failure(result, error, executor)

@@ -21,7 +21,7 @@ from windlass import db
 from windlass.db import Claimed
 from windlass.jobs import announcing, lifecycle, outcomes, resolving, steps
 from windlass.jobs.arguments import dump_result
-from windlass.jobs.context import JobContext
+from windlass.jobs.context import JobContext, insist
 from windlass.jobs.outcomes import Executor, Outcome
 from windlass.jobs.policies import refusal, timeout_of
 from windlass.jobs.resolving import STEP
@@ -56,6 +56,8 @@ def run(job: Claimed, executor: Executor) -> Outcome:
             value = call(*args, **kwargs)
         finally:
             executor.done(job)
+            if result is not None:
+                insist(args)
         text = dump_result(value)
     except BaseException as error:  # noqa: BLE001 - it is the outcome
         outcome = outcomes.failed(job, error, executor, started, result=result)
@@ -84,6 +86,8 @@ async def arun(job: Claimed, executor: Executor) -> Outcome:
             value = await call(*args, **kwargs)
         finally:
             executor.done(job)
+            if result is not None:
+                insist(args)
         text = dump_result(value)
     except BaseException as error:  # noqa: BLE001 - it is the outcome
         outcome = outcomes.failed(job, error, executor, started, result=result)

@@ -29,6 +29,7 @@ from windlass.db import (
     Returned,
     rare,
     slots_of,
+    waits,
 )
 from windlass.exceptions import StaleJob
 from windlass.jobs.transitions import LIVE, REVIVABLE, TRANSITIONS, WAITING
@@ -114,9 +115,12 @@ def fail(attempt: Attempt, entry: dict[str, Any], *, retry_in: float | None) -> 
     return _end(attempt, State.FAILED, entry["cause"], entry)
 
 
-def snooze(attempt: Attempt, delay: float) -> Returned:
+def snooze(
+    attempt: Attempt, delay: float, *, awaits: tuple[str, int] | None = None
+) -> Returned:
     """Put a running job off, as if this attempt had never started."""
-    return Returned(attempt.job.id, attempt.job.claim, delay, None, attempt_back=1)
+    job = attempt.job
+    return Returned(job.id, job.claim, delay, None, attempt_back=1, awaits=awaits)
 
 
 def release(job: Claimed, *, delay: float = 0.0) -> Returned:
@@ -166,7 +170,7 @@ def record(db: Dialect, node: int, moves: Sequence[Move]) -> set[str]:
         # What was asked for is done, and a retry is a life that nobody cancelled.
         rare.forget_cancels(db, cancelled)
     if returns:
-        moved |= db.put_back(node, returns)
+        moved |= waits.put_back(db, node, returns)
     if steps := [move for move in moves if type(move) is Advanced]:
         moved |= db.advance(node, steps)
     return moved

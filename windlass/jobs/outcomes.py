@@ -18,7 +18,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from windlass.db import Advanced, Claimed, Ended, Returned
-from windlass.exceptions import JobCancelled, JobTimeout, RefusedTask
+from windlass.exceptions import JobCancelled, JobTimeout, RefusedTask, StepError
 from windlass.jobs import attempts, lifecycle, resolving, results
 from windlass.jobs.lifecycle import Attempt, Move
 from windlass.jobs.resolving import put
@@ -28,6 +28,7 @@ from windlass.jobs.retries import (
     Cancel,
     Control,
     Snooze,
+    Suspended,
     delay_after,
     may_retry,
 )
@@ -134,10 +135,11 @@ def failed(
     put(result, "_return_value", None)
     attempt = Attempt(job, executor.node, started, executor.clock())
     moment = executor.moment(attempt.ended)
-    if isinstance(error, Snooze):
+    if isinstance(error, Snooze | Suspended):
         _wait(result)
         result.worker_ids.pop()
-        return Outcome(lifecycle.snooze(attempt, error.delay), result, error)
+        back = lifecycle.snooze(attempt, error.delay, awaits=error.awaits)
+        return Outcome(back, result, error)
     if isinstance(error, Cancel | JobCancelled):
         entry = attempts.describe(attempt, Reason.CANCELLED, error)
         _close(result, TaskResultStatus.FAILED, "cancelled", "cancelled", moment)
@@ -173,6 +175,9 @@ def _retry_in(
     backoff: Backoff,
 ) -> float | None:
     if task is None or attempt.job.attempts >= attempt.job.max_attempts:
+        return None
+    if isinstance(error, StepError):
+        # The same code would come to the same end.
         return None
     if not isinstance(error, Control) and not may_retry(task, error):
         return None

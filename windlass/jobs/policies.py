@@ -26,6 +26,7 @@ from windlass.models.jobs import (
 ON_LOST = ("retry", "fail")
 EXECUTORS = ("thread", "async", "process")
 MAX_ATTEMPTS = 10_000
+VERSION_LENGTH = 64
 # The policy of a claimed job that is to be discarded because a limit is reached.
 REFUSED = '{"refused": "limit"}'
 
@@ -95,6 +96,12 @@ def check_policy(task: Any) -> None:
     if not (fair_by is None or callable(fair_by) or _is_text(fair_by)):
         raise RefusedTask(
             f"{where}fair_by must be a format string or a callable, not {fair_by!r}."
+        )
+    version = getattr(task, "version", "")
+    if type(version) not in (str, int) or len(str(version)) > VERSION_LENGTH:
+        raise RefusedTask(
+            f"{where}version must be a number, or a text of up to {VERSION_LENGTH} "
+            f"characters, not {version!r}."
         )
     _check_metadata(where, getattr(task, "metadata", None))
 

@@ -28,9 +28,25 @@ class Control(Exception):
 class Snooze(Control):
     """Raised by a task: run me again after ``delay``; this attempt does not count."""
 
+    awaits = None
+
     def __init__(self, delay: float | timedelta) -> None:
         self.delay = seconds(delay, "Snooze(delay)")
         super().__init__(f"snoozed for {self.delay:g} s")
+
+
+class Suspended(BaseException):
+    """
+    Raised in a task by a durable sleep or wait: the code ends here for now.
+
+    Not an Exception: code that catches its errors must let it pass. ``awaits`` is the
+    name of the event that is waited for, and how many of that name came before.
+    """
+
+    def __init__(self, delay: float, awaits: tuple[str, int] | None = None) -> None:
+        self.delay, self.awaits = delay, awaits
+        what = f"for the event {awaits[0]!r}" if awaits else f"for {delay:g} s"
+        super().__init__(f"the job waits {what}; let this pass")
 
 
 class Retry(Control):

@@ -29,7 +29,7 @@ from windlass.jobs.keys import limit_keys
 from windlass.jobs.lifecycle import Attempt
 from windlass.jobs.outcomes import Executor, Outcome
 from windlass.jobs.policies import read, stored
-from windlass.jobs.retries import Cancel, Snooze
+from windlass.jobs.retries import Cancel, Snooze, Suspended
 from windlass.models import Job
 from windlass.tasks_api import Task
 
@@ -38,7 +38,7 @@ logger = logging.getLogger("windlass")
 # What a job's policy keeps from one step to the next.
 CARRIED = ("share", "workflow")
 # No failure of the step, so no failure hook.
-NO_FAILURES = (Snooze, Cancel, JobCancelled)
+NO_FAILURES = (Snooze, Suspended, Cancel, JobCancelled)
 # Seconds until a step is tried again whose job could not be read.
 LATER = 1.0
 

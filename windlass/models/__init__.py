@@ -8,6 +8,7 @@ from windlass.models.jobs import (
     State,
 )
 from windlass.models.limits import Slot, Waiter
+from windlass.models.memos import Event, Memo
 from windlass.models.nodes import Node
 from windlass.models.queues import Queue
 from windlass.models.rates import RateWindow
@@ -19,8 +20,10 @@ from windlass.models.view import (
 __all__ = [
     "CancelRequest",
     "EndedJob",
+    "Event",
     "Job",
     "LiveJob",
+    "Memo",
     "Node",
     "Queue",
     "RateWindow",

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from uuid import UUID
 
 from windlass import db, firing
 from windlass.conf import Options
+from windlass.db import memos
 from windlass.jobs import rates
 from windlass.jobs.retention import Pruning, retentions
 
@@ -41,6 +43,8 @@ class Pruner:
             LOOK_EVERY if options.preserve_finished_jobs else AT_ONCE_EVERY
         )
         self._look_everywhere_at = time.monotonic() + LOOK_EVERYWHERE_EVERY
+        self._forget_gone_at = time.monotonic() + LOOK_EVERY
+        self._forgot_until: UUID | None = None
 
     def tick(self) -> float:
         """Delete a batch of each kind; give back the seconds until the next."""
@@ -55,7 +59,15 @@ class Pruner:
         is_more.append(idle == BATCH)
         if any(is_more):
             return max(SHORTEST_PAUSE, time.monotonic() - began)
+        if began >= self._forget_gone_at:
+            self._forget_gone_at = began + LOOK_EVERY
+            self._forget_gone()
         return self.look_every
+
+    def _forget_gone(self) -> None:
+        """Delete what jobs have left that were deleted past us, a part each time."""
+        after = self._forgot_until
+        self._forgot_until = memos.forget_gone(self.db, after=after, limit=BATCH)
 
     def _prune_marks(self) -> int:
         age = self.options.clear_recurring_executions_after

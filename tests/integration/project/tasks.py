@@ -229,3 +229,41 @@ async def hog(context, path):
     while not gate.exists():
         time.sleep(0.01)
     note("end", context)
+
+
+# Durable steps
+
+
+@task(takes_context=True, max_attempts=5, backoff=0.05)
+def two_steps(context, path):
+    """Note one thing, then run until a file is there."""
+    context.step("first", note, "step", context)
+    context.step("second", _wait_for, context, path, "")
+
+
+@task(takes_context=True)
+def nap(context, seconds):
+    context.step("before", note, "step", context)
+    context.sleep(seconds)
+    context.step("after", note, "end", context)
+
+
+def _converse(context, words):
+    context.step("before", note, "step", context)
+    return [context.wait_for("word") for _ in range(words)]
+
+
+@task(takes_context=True)
+def converse(context, words):
+    return _converse(context, words)
+
+
+@task(takes_context=True, executor="process")
+def converse_apart(context, words):
+    return _converse(context, words)
+
+
+@task(takes_context=True)
+async def converse_later(context, words):
+    await context.astep("before", note, "step", context)
+    return [await context.await_for("word") for _ in range(words)]
