@@ -41,7 +41,11 @@ from windlass.jobs import resolving
 from windlass.jobs.context import JobContext
 from windlass.jobs.results import JobResult
 from windlass.management.commands import windlass as runtime
-from windlass.management.commands import windlass_doctor, windlass_health
+from windlass.management.commands import (
+    windlass_doctor,
+    windlass_health,
+    windlass_logs,
+)
 from windlass.models import Job, Reason, Schedule, ScheduleMark, State
 from windlass.task import Task
 from windlass.tasks_api import BACKPORT, TaskContext
@@ -256,7 +260,9 @@ def test_every_option_is_described_with_its_default(heading, parsers, given):
             assert default == f"`{shown(known[key])}`"
 
 
-@pytest.mark.parametrize("module", [runtime, windlass_health, windlass_doctor])
+@pytest.mark.parametrize(
+    "module", [runtime, windlass_health, windlass_doctor, windlass_logs]
+)
 def test_every_flag_is_described(module):
     def flags(command):
         parser = command.create_parser("manage.py", "windlass")

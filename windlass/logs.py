@@ -66,6 +66,13 @@ EVENTS = {
     "Job %s: a receiver tried to end the process.": Event(
         "job.receiver_failed", ("job_id",)
     ),
+    "Job %s: who attends it failed.": Event("job.attendant_failed", ("job_id",)),
+    "A process was deleted while it ran; its log goes with it.": Event("process.gone"),
+    "The log of a process waits for its database: %s": Event(
+        "process.log_waits", ("error",)
+    ),
+    "The log of a process cannot be stored any more.": Event("process.log_failed"),
+    "The log of a process cannot be read any more.": Event("process.log_failed"),
     "Job %s: its backoff %r failed; the default is used instead.": Event(
         "job.backoff_failed", ("job_id", "backoff")
     ),

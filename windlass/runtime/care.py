@@ -24,9 +24,8 @@ from windlass.jobs import attempts, lifecycle, outcomes
 from windlass.jobs.lifecycle import Attempt, Move
 from windlass.jobs.outcomes import Outcome
 from windlass.jobs.policies import refusal
-from windlass.models.jobs import (
-    Reason,
-)
+from windlass.models.jobs import Reason
+from windlass.runtime.attendants import attendant_of
 from windlass.runtime.child import SHOW_STACKS, STACKS_WITHIN, how_it_ended
 from windlass.runtime.memory import megabytes
 from windlass.runtime.running import STOPS, Running
@@ -73,6 +72,7 @@ class Care:
                 self.held = self.running.begin(self.job, lambda: _poke(told))
             except BaseException as error:  # noqa: BLE001 - a cancel; it is the outcome
                 return outcomes.failed(self.job, error, self.executor, started)
+            self.attendant = attendant_of(self.job)
             try:
                 ours = self.processes.server.fork(self.stacks.fileno())
             except OSError as error:
@@ -85,7 +85,9 @@ class Care:
                     self._look_after(ours, wake)
             with suppress(*STOPS):
                 self.running.done(self.job)
-            return self._outcome(started)
+            outcome = self._outcome(started)
+            self.attendant.ended(outcome, self.said)
+            return outcome
         finally:
             os.close(wake)
             os.close(told)
@@ -107,6 +109,7 @@ class Care:
             while rungs and rungs[0][0] <= now:
                 _at, number = rungs.pop(0)
                 self.processes.server.kill(self.said["pid"], number)
+                self.attendant.rung(number, self.said["pid"])
                 # Again, should it come to nothing: the child cannot refuse this one.
                 if not rungs:
                     rungs = [(now + 1.0, signal.SIGKILL)]
@@ -121,11 +124,15 @@ class Care:
 
     def _begin_ladder(self, now: float) -> list[tuple[float, int]]:
         self.processes.flags[self.place] = 1
+        assert self.held.stop is not None
+        self.attendant.told(self.held.stop)
+        times, wait = self.attendant.terms or (1, self.running.grace)
         first = now
         if SHOW_STACKS is not None:
             self.processes.server.kill(self.said["pid"], SHOW_STACKS)
             first += STACKS_WITHIN
-        return [(first, signal.SIGTERM), (first + self.running.grace, signal.SIGKILL)]
+        terms = [(first + n * wait, int(signal.SIGTERM)) for n in range(times)]
+        return [*terms, (first + times * wait, signal.SIGKILL)]
 
     def _listen(self, ours: socket.socket) -> bool:
         try:

@@ -94,6 +94,13 @@ def die_with_parent(parent: int, number: int = signal.SIGTERM) -> None:
         os._exit(ENDED_WELL)
 
 
+def adopt_orphans() -> None:
+    """Ask Linux to make this process the parent of what its descendants leave."""
+    with suppress(OSError, AttributeError):
+        pr_set_child_subreaper = 36
+        ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1)
+
+
 def how_it_ended(code: int) -> str:
     """An exit code in words; negative ones are signals."""
     if code == RETIRED:

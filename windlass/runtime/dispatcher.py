@@ -24,7 +24,7 @@ from windlass.runtime.outage import LOST
 from windlass.runtime.own_threads import own_thread
 from windlass.runtime.pruner import Pruner
 from windlass.runtime.scheduler import Scheduler
-from windlass.runtime.service import Service, serve
+from windlass.runtime.service import Service, offered, serve
 from windlass.runtime.telling import tell_error, tell_hooks, told
 
 logger = logging.getLogger("windlass")
@@ -94,6 +94,7 @@ class Dispatcher:
                 janitor,
                 Limiter(self.options),
                 Pruner(self.options),
+                *(make(self.options) for make in offered.values()),
             ]
             with self._scheduler(services):
                 serve(

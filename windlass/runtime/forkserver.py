@@ -22,13 +22,17 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable
 
-from windlass.runtime.child import ASKED, die_with_parent
+from windlass.runtime.child import ASKED, SHOW_STACKS, adopt_orphans, die_with_parent
+from windlass.runtime.identity import children_of
 from windlass.runtime.memory import peak
 
 FORK, KILL = b"F", b"K"
 TARGET = struct.Struct("=ii")
+# Seconds for the death of what was killed.
+LAST = 1.0
 # The body of a child: given its job's socket and a file for its stacks.
 Body = Callable[[socket.socket, int], None]
 
@@ -82,6 +86,7 @@ def _serve(control: socket.socket, body: Body, parent: int) -> None:
         for number in ASKED:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKED)
+        adopt_orphans()
         if os.getppid() == parent:
             _Server(control, body).run()
         code = 0
@@ -111,6 +116,10 @@ class _Server:
                 break
         for pid in self.children:
             _kill_group(pid, signal.SIGKILL)
+        deadline = time.monotonic() + LAST
+        while self.children and time.monotonic() < deadline:
+            self._reap()
+            time.sleep(0.01)
 
     def _obey(self) -> bool:
         size = socket.CMSG_SPACE(2 * 4)
@@ -126,7 +135,10 @@ class _Server:
         elif said == KILL:
             data = self.control.recv(TARGET.size, socket.MSG_WAITALL)
             pid, number = TARGET.unpack(data)
-            if pid in self.children:
+            if pid in self.children and number == SHOW_STACKS:
+                # Programs of the group know nothing of it, and would die of it.
+                os.kill(pid, number)
+            elif pid in self.children:
                 _kill_group(pid, number)
         return bool(said)
 
@@ -154,6 +166,8 @@ class _Server:
             for number in (*ASKED, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             os.setpgid(0, 0)
+            # What goes into a session of its own stays in its family all the same.
+            adopt_orphans()
             die_with_parent(parent, signal.SIGKILL)
             self.control.close()
             for other in self.children.values():
@@ -176,6 +190,7 @@ class _Server:
                 continue
             _kill_group(pid, signal.SIGKILL)
             _pid, status, usage = os.wait4(pid, 0)
+            self._end_orphans()
             with self.children.pop(pid) as job:
                 _say(
                     job,
@@ -185,6 +200,21 @@ class _Server:
                         "cpu": round(usage.ru_utime + usage.ru_stime, 3),
                     },
                 )
+
+    def _end_orphans(self) -> None:
+        """Kill what dead children have left, which has become ours by their death."""
+        deadline = time.monotonic() + LAST
+        while time.monotonic() < deadline:
+            left = [pid for pid in children_of(os.getpid()) if pid not in self.children]
+            if not left:
+                return
+            for pid in left:
+                _kill_group(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.001)
 
 
 def _kill_group(pid: int, number: int) -> None:

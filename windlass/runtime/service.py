@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from windlass.conf import Options
 from windlass.db import Dialect
 from windlass.runtime.outage import LOST, Outage
 
@@ -31,6 +32,10 @@ class Service(Protocol):
 
     def database_returned(self) -> None:
         """Learn that the database was away and answers again."""
+
+
+# What apps beside the engine have for each dispatcher, by name.
+offered: dict[str, Callable[[Options], Service]] = {}
 
 
 def serve(

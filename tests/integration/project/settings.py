@@ -30,3 +30,4 @@ if environ.get("WINDLASS_TEST_LOG_SQL") == "1":
         "handlers": {"all": {"class": "logging.StreamHandler"}},
         "loggers": {"django.db.backends": {"handlers": ["all"], "level": "DEBUG"}},
     }
+WINDLASS_PROCESSES = json.loads(environ.get("WINDLASS_TEST_PROCESSES", "{}"))

@@ -1,0 +1,1 @@
+"""Processes: the tests, and the app with the models that they run."""

@@ -1,0 +1,196 @@
+"""Processes of a project: each way to run, to say something, and not to end."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+from django.db import models, transaction
+
+from windlass import Cancel
+from windlass.processes.models import BaseProcess, BaseProcessLog
+
+logger = logging.getLogger("reports")
+
+
+class Report(BaseProcess):
+    """Does what ``kind`` says."""
+
+    max_attempts = 1
+
+    kind = models.CharField(max_length=50, default="well")
+    given = models.JSONField(default=dict)
+    result = models.CharField(max_length=200, default="")
+
+    def run(self):
+        return getattr(self, f"do_{self.kind}")(**self.given)
+
+    def note(self, text):
+        """Keep something for the test to see, in a column of the user's own."""
+        self.result = text
+        self.save()
+
+    def do_well(self):
+        self.log("It goes well.")
+        self.note(f"{os.getpid()} {os.getpgrp()} {time.time()}")
+
+    def do_fail(self):
+        raise ValueError("It goes wrong.")
+
+    def do_cancel(self):
+        raise Cancel("It is not wanted.")
+
+    def do_exit(self, status=3):
+        sys.exit(status)
+
+    def do_vanish(self, status=3):
+        self.log("Before.")
+        os._exit(status)
+
+    def do_say(self):
+        """Say something in every way."""
+        self.log("said", level="debug")
+        logger.warning("recorded %s", 1)
+        print("printed")  # noqa: T201
+        print("on the other", file=sys.stderr)  # noqa: T201
+        subprocess.run(["echo", "by a program"], check=True)
+
+    def do_roll_back(self):
+        try:
+            with transaction.atomic():
+                self.log("within")
+                self.note("within")
+                raise ValueError
+        except ValueError:
+            self.log("after")
+
+    def do_lock(self):
+        """Say much while a transaction of ours holds the process's row."""
+        with transaction.atomic():
+            type(self).objects.select_for_update().get(pk=self.pk)
+            for number in range(5_000):
+                self.log(f"{number} {'x' * 100}")
+            self.progress(1, 2, "locked")
+        self.log("after")
+
+    def do_count(self, lines, text="line"):
+        for number in range(lines):
+            self.log(f"{text} {number}")
+
+    def do_crowd(self, threads, lines):
+        """Say much from many threads of several interpreters."""
+        code = "import django; django.setup()\n"
+        code += "from tests.processes.models import crowd; crowd(*__import__('sys')"
+        code += ".argv[1:])"
+        given = [str(self.pk), str(threads), str(lines)]
+        started = [
+            subprocess.Popen([sys.executable, "-c", code, *given]) for _ in range(2)
+        ]
+        crowd(*given)
+        assert [each.wait() for each in started] == [0, 0]
+
+    def do_progress(self, total):
+        for _ in self.track(range(total), desc="counting"):
+            pass
+
+    def do_wait(self):
+        """Wait to be ended, and say so."""
+        self.log("Waiting.")
+        try:
+            time.sleep(1000)
+        finally:
+            self.log("Cleaning up.")
+
+    def do_stay(self):
+        """Ignore SIGTERM, and so does a family of which one has left its group."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child = subprocess.Popen(["sleep", "987"], preexec_fn=_ignore)
+        # Twice forked, in a session of its own.
+        code = "import os, time, signal; signal.signal(15, signal.SIG_IGN)\n"
+        code += "os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0)\n"
+        code += "print('far', os.getpid(), flush=True); time.sleep(987)"
+        subprocess.Popen([sys.executable, "-c", code])
+        self.log(f"near {child.pid}")
+        while True:
+            time.sleep(1)
+
+    def do_swallow(self):
+        """Come to an end that looks well, after it was told to stop."""
+        try:
+            time.sleep(1000)
+        except SystemExit:
+            return "well"
+
+    def do_second_time(self):
+        if self.attempts == 1:
+            raise ValueError("once")
+
+    def do_die_once(self):
+        if self.attempts == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Stubborn(Report):
+    """A report of which there may be two attempts: a proxy."""
+
+    max_attempts = 2
+
+    class Meta:
+        proxy = True
+
+
+class ReportLog(BaseProcessLog):
+    process = models.ForeignKey(Report, models.CASCADE, related_name="logs")
+
+
+class Yearly(Report):
+    """A report in two tables."""
+
+    year = models.IntegerField(default=2026)
+
+
+class Export(BaseProcess):
+    """Has a key of another kind, and a log with columns of its own."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+
+    def run(self):
+        self.log("exported")
+
+
+class ExportLog(BaseProcessLog):
+    process = models.ForeignKey(Export, models.CASCADE, related_name="logs")
+    note = models.CharField(max_length=10, default="own")
+
+    class Meta:
+        verbose_name = "line"
+
+
+class Silent(BaseProcess):
+    """Has no log."""
+
+    def run(self):
+        pass
+
+
+def _ignore():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def crowd(pk, threads, lines):
+    """Say lines of a report from many threads."""
+    report = Report.objects.get(pk=pk)
+
+    def say(thread):
+        for number in range(int(lines)):
+            report.log(f"{os.getpid()} {thread} {number}")
+
+    saying = [threading.Thread(target=say, args=(n,)) for n in range(int(threads))]
+    for each in saying:
+        each.start()
+    for each in saying:
+        each.join()

@@ -1,0 +1,368 @@
+"""Processes in operating-system processes of their own, run by real workers."""
+
+import json
+import os
+import re
+import signal
+from datetime import timedelta
+
+import pytest
+
+from tests.integration.runtime import is_running, kill, workers
+from tests.processes.models import Export, Report, Stubborn
+from tests.waiting import eventually
+from windlass.models import Job
+
+OPTIONS = {**workers(threads=4), "stop_grace": 0.5, "shutdown_timeout": 5}
+SOON = timedelta(seconds=1)
+
+
+@pytest.fixture(autouse=True)
+def nobody_left(committed):
+    def remove():
+        for model in (Report, Export):
+            model.objects.all().delete()
+
+    remove()
+    yield
+    remove()
+
+
+@pytest.fixture
+def runtime(start):
+    def begin(options=OPTIONS, **processes):
+        more = {"WINDLASS_TEST_PROCESSES": json.dumps(processes)}
+        return start(options=options, **more)
+
+    return begin
+
+
+def ran(process, timeout=60):
+    assert process.wait(timeout), said(process)
+    return process
+
+
+def said(process, **which):
+    lines = process.logs.filter(**which).order_by("sequence")
+    return [line.message for line in lines]
+
+
+def says(process, text):
+    return eventually(lambda: [s for s in said(process) if text in s])
+
+
+@pytest.mark.parametrize("executor", ["fork", "spawn"])
+def test_a_process_runs_in_a_process_and_group_of_its_own(runtime, executor):
+    started = runtime(EXECUTOR=executor)
+    report = Report.objects.create()
+    id = report.start()
+
+    ran(report)
+
+    assert (report.status, report.error) == ("succeeded", "")
+    pid, group, _time = report.result.split()
+    assert int(group) not in (started.pid, os.getpgrp())
+    assert (pid == group) == (executor == "fork")
+    assert said(report) == ["Started.", "It goes well.", "Finished."]
+    assert report.worker_pid is None
+    assert report.celery_task_id == id
+    eventually(lambda: Job.objects.get(pk=id).state == "succeeded")
+
+
+@pytest.mark.parametrize("executor", ["fork", "spawn"])
+def test_a_failure_is_told_with_its_traceback(runtime, executor):
+    runtime(EXECUTOR=executor)
+    report = Report.objects.create(kind="fail")
+    id = report.start()
+
+    ran(report)
+
+    assert (report.status, report.error) == ("failed", "It goes wrong.")
+    assert "do_fail" in report.history[-1]["traceback"]
+    assert said(report, level="error") == ["It goes wrong."]
+    job = eventually(lambda: Job.objects.filter(pk=id, state="failed").first())
+    assert "It goes wrong." in job.errors[0].traceback
+
+
+@pytest.mark.parametrize("executor", ["fork", "spawn"])
+def test_a_process_that_vanishes_has_failed_and_says_how(runtime, executor):
+    runtime(EXECUTOR=executor)
+    report = Report.objects.create(kind="vanish")
+    report.start()
+
+    ran(report)
+
+    assert report.status == "failed"
+    assert "exited with status 3" in report.error
+    assert "Before." in said(report)
+
+
+@pytest.mark.parametrize("executor", ["fork", "spawn"])
+def test_all_it_says_is_in_its_log_with_where_it_came_from(runtime, executor):
+    runtime(EXECUTOR=executor)
+    report = Report.objects.create(kind="say")
+    report.start()
+
+    ran(report)
+
+    found = {(line.stream, line.level, line.message) for line in report.logs.all()}
+    assert found >= {
+        ("log", "debug", "said"),
+        ("logging", "warning", "recorded 1"),
+        ("stdout", "info", "printed"),
+        ("stderr", "warning", "on the other"),
+        ("stdout", "info", "by a program"),
+    }
+    assert {line.attempt for line in report.logs.all()} == {1}
+    numbers = [line.sequence for line in report.logs.all()]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_output_is_left_alone_where_it_is_not_wanted(runtime):
+    runtime(CAPTURE_OUTPUT=False)
+    report = Report.objects.create(kind="say")
+    report.start()
+
+    ran(report)
+
+    assert {line.stream for line in report.logs.all()} == {"log", "logging", "system"}
+
+
+def test_lines_survive_a_rollback(runtime):
+    runtime()
+    report = Report.objects.create(kind="roll_back")
+    report.start()
+
+    ran(report)
+
+    assert said(report) == ["Started.", "within", "after", "Finished."]
+    assert report.result == ""
+
+
+def test_a_log_is_not_held_up_by_what_the_run_has_locked(runtime):
+    runtime()
+    report = Report.objects.create(kind="lock")
+    report.start()
+
+    ran(report)
+
+    assert report.status == "succeeded", report.error
+    assert report.logs.count() == 5_003
+    assert report.logs.order_by("sequence").last().sequence == 5_003
+
+
+def test_lines_are_readable_while_it_runs_and_survive_its_kill(runtime):
+    runtime()
+    report = Report.objects.create(kind="wait")
+    report.start()
+    says(report, "Waiting.")
+
+    report.refresh_from_db()
+    kill(report.worker_pid)
+
+    ran(report)
+    assert "was killed by signal 9" in report.error
+    assert "Waiting." in said(report)
+
+
+def test_a_timeout_climbs_every_rung_and_nothing_is_left(runtime):
+    """As in the issue: it ignores SIGTERM, has grandchildren, and neighbours."""
+    runtime(KILL_TERM_RETRIES=2, KILL_TERM_WAIT_SECONDS=0.3)
+    neighbour = Report.objects.create(kind="wait")
+    neighbour.start()
+    report = Report.objects.create(kind="stay", timeout=timedelta(seconds=5))
+    report.start()
+    near = int(says(report, "near")[0].split()[1])
+    far = int(says(report, "far")[0].split()[1])
+    report.refresh_from_db()
+    leader = report.worker_pid
+
+    ran(report)
+
+    assert not any(map(is_running, (leader, near, far)))
+    assert report.status == "timed_out"
+    assert report.error == "It ran longer than its timeout of 5 seconds."
+    rungs = [s.split()[0] for s in said(report) if "to process group" in s]
+    assert rungs == ["SIGTERM", "SIGTERM", "SIGKILL"]
+    assert said(report)[-1] == report.error
+    assert "3 signals, with SIGKILL" in said(report)[-2]
+    neighbour.refresh_from_db()
+    assert neighbour.status == "running"
+
+
+def test_what_comes_to_an_end_after_it_was_told_to_stop_has_timed_out(runtime):
+    runtime()
+    report = Report.objects.create(kind="swallow", timeout=SOON)
+    report.start()
+
+    assert ran(report).status == "timed_out"
+
+
+@pytest.mark.parametrize("executor", ["fork", "spawn"])
+def test_a_cancel_returns_at_once_and_is_told_when_the_code_is_dead(runtime, executor):
+    runtime(EXECUTOR=executor)
+    report = Report.objects.create(kind="wait")
+    report.start()
+    says(report, "Waiting.")
+    report.refresh_from_db()
+    leader = report.worker_pid
+
+    report.cancel()
+    status = report.status
+
+    assert ran(report).status == "cancelled"
+    assert status == "running"
+    assert not is_running(leader)
+    assert "Cleaning up." in said(report)
+    assert "Cancel was asked for." in said(report)
+
+
+def test_one_that_waits_is_cancelled_and_never_runs(runtime):
+    report = Report.objects.create()
+    id = report.start()
+    report.cancel()
+    runtime()
+    other = Report.objects.create()
+    other.start()
+
+    ran(other)
+
+    report.refresh_from_db()
+    assert report.status == "cancelled"
+    assert "Started." not in said(report)
+    assert Job.objects.get(pk=id).state == "cancelled"
+
+
+def test_a_killed_worker_fails_what_may_not_run_again(runtime):
+    started = runtime()
+    report = Report.objects.create(kind="wait")
+    report.start()
+    says(report, "Waiting.")
+    (worker,) = started.worker()
+
+    kill(worker)
+
+    assert ran(report).status == "failed"
+    assert report.error
+
+
+def test_a_killed_worker_repeats_what_may_run_again(runtime):
+    started = runtime()
+    report = Stubborn.objects.create(kind="wait")
+    report.start()
+    says(report, "Waiting.")
+    (worker,) = started.worker()
+
+    kill(worker)
+
+    eventually(lambda: Report.objects.get(pk=report.pk).attempts == 2)
+    report.cancel()
+    assert ran(report).status == "cancelled"
+    assert [entry["attempt"] for entry in report.history] == [1, 2]
+
+
+def test_a_host_that_is_gone_is_followed_by_another_whose_timeout_counts(runtime):
+    first = runtime()
+    report = Stubborn.objects.create(kind="wait", timeout=timedelta(seconds=3))
+    report.start()
+    says(report, "Waiting.")
+    first.worker()
+
+    first.send_to_group(signal.SIGKILL)
+    runtime(KILL_TERM_WAIT_SECONDS=0.2)
+
+    assert ran(report).status == "timed_out"
+    assert report.attempts == 2
+
+
+def test_attempts_remain_until_one_goes_well(runtime):
+    runtime()
+    report = Stubborn.objects.create(kind="second_time")
+    report.start()
+
+    assert ran(report).status == "succeeded"
+    assert report.attempts == 2
+    assert [entry["status"] for entry in report.history] == ["pending", "succeeded"]
+
+
+def test_a_restart_runs_again_with_numbers_that_go_on(runtime):
+    runtime()
+    report = Report.objects.create()
+    report.start()
+    ran(report)
+    report.restart()
+
+    assert ran(report).status == "succeeded"
+    assert [line.sequence for line in report.logs.all()] == [1, 2, 3, 4, 5, 6]
+    assert (report.run_number, report.attempts) == (2, 2)
+
+
+def test_many_writers_of_several_interpreters_number_their_lines_together(runtime):
+    runtime()
+    threads, lines = 3, 500
+    report = Report.objects.create(
+        kind="crowd", given={"threads": threads, "lines": lines}
+    )
+    report.start()
+
+    assert ran(report).status == "succeeded"
+    found = list(report.logs.order_by("sequence"))
+    assert [line.sequence for line in found] == list(range(1, len(found) + 1))
+    spoken = [line.message.split() for line in found if line.stream == "log"]
+    assert len(spoken) == 3 * threads * lines
+    each = {}
+    for pid, thread, number in spoken:
+        each.setdefault((pid, thread), []).append(int(number))
+    assert len(each) == 3 * threads
+    assert all(numbers == list(range(lines)) for numbers in each.values())
+
+
+def test_other_keys_and_logs_with_columns_of_their_own(runtime):
+    runtime()
+    export = Export.objects.create()
+    export.start()
+
+    assert ran(export).status == "succeeded"
+    assert [(line.sequence, line.note) for line in export.logs.all()] == [
+        (1, "own"),
+        (2, "own"),
+        (3, "own"),
+    ]
+
+
+def test_a_start_that_is_rolled_back_starts_nothing(runtime):
+    from django.db import transaction
+
+    report = Report.objects.create()
+    with transaction.atomic():
+        report.start()
+        transaction.set_rollback(True)
+
+    assert Job.objects.count() == 0
+    report.refresh_from_db()
+    assert report.queued is None
+
+
+def test_a_follower_sees_lines_as_they_come(runtime):
+    runtime()
+    report = Report.objects.create(kind="wait")
+    report.start()
+
+    lines = []
+    for line in report.stream():
+        lines.append(line.message)
+        if line.message == "Waiting.":
+            report.cancel()
+
+    assert lines[:2] == ["Started.", "Waiting."]
+    assert re.search("It ended after", lines[-1])
+
+
+def test_a_process_whose_job_is_thrown_away_is_cancelled(runtime):
+    from windlass import api
+
+    report = Report.objects.create()
+    report.start()
+    assert api.QueueInfo("processes").clear()
+
+    assert ran(report).status == "cancelled"

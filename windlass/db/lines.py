@@ -1,0 +1,122 @@
+"""
+Appending lines to a log table, in blocks.
+
+A block is written in one transaction under numbers that the caller has chosen. The
+table's unique constraint decides between two writers: the loser has written nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connections, models, transaction
+
+from windlass import db
+
+# When it was said (epoch seconds), level, stream, text.
+Said = tuple[float, str, str, str]
+COLUMNS = ("process", "sequence", "created", "level", "stream", "message", "attempt")
+# A tab, a line's end and a backslash mean something in COPY's text format.
+MARKS = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+class Lines:
+    """The log table of one model on one database."""
+
+    def __init__(self, model: Any, database: str) -> None:
+        self.model, self.database = model, database
+        self.rows: Any = models.QuerySet(model, using=database)
+        self._copy: str | None = None
+        self._knows_copy = False
+
+    def last(self, process_id: Any) -> int:
+        """The highest number of a process's lines; 0 without any."""
+        numbers = self.rows.filter(process=process_id).order_by("-sequence")
+        return int(numbers.values_list("sequence", flat=True).first() or 0)
+
+    def process_exists(self, process_id: Any) -> bool:
+        """Whether there is the process that lines are about."""
+        field: Any = self.model._meta.get_field("process")
+        owners: Any = models.QuerySet(field.related_model, using=self.database)
+        own = owners.filter(**{field.target_field.attname: process_id})
+        return bool(own.exists())
+
+    def append(
+        self, process_id: Any, first: int, said: Sequence[Said], attempt: int
+    ) -> None:
+        """Write a block, all or none; IntegrityError if a number is taken."""
+        with transaction.atomic(using=self.database):
+            if copy := self._copy_statement():
+                self._append_by_copy(copy, process_id, first, said, attempt)
+            else:
+                moment = db.dialect(self.database).moment
+                self.rows.bulk_create(
+                    [
+                        self.model(
+                            process_id=process_id,
+                            sequence=first + place,
+                            created=moment(created),
+                            level=level,
+                            stream=stream,
+                            message=message,
+                            attempt=attempt,
+                        )
+                        for place, (created, level, stream, message) in enumerate(said)
+                    ],
+                    batch_size=1000,
+                )
+
+    def _append_by_copy(
+        self,
+        copy: str,
+        process_id: Any,
+        first: int,
+        said: Sequence[Said],
+        attempt: int,
+    ) -> None:
+        moment = db.dialect(self.database).moment
+        own = str(process_id).translate(MARKS)
+        connection = connections[self.database]
+        text = "".join(
+            [
+                f"{own}\t{first + place}\t{moment(created).isoformat()}\t{level}"
+                f"\t{stream}\t{_escaped(message)}\t{attempt}\n"
+                for place, (created, level, stream, message) in enumerate(said)
+            ]
+        )
+        with connection.cursor() as cursor, connection.wrap_database_errors:
+            with cursor.copy(copy) as copying:
+                copying.write(text)
+
+    def _copy_statement(self) -> str | None:
+        if not self._knows_copy:
+            self._knows_copy = True
+            connection = connections[self.database]
+            if connection.vendor == "postgresql" and self._is_simple():
+                from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+                quote = connection.ops.quote_name
+                meta = self.model._meta
+                columns = [quote(meta.get_field(n).column) for n in COLUMNS]
+                table = quote(meta.db_table)
+                if is_psycopg3:
+                    self._copy = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+        return self._copy
+
+    def _is_simple(self) -> bool:
+        """Whether the database itself fills the columns that are the user's own."""
+        meta = self.model._meta
+        return not meta.parents and all(
+            field.name in COLUMNS
+            or isinstance(field, models.AutoField)
+            or (field.null and not field.has_default())
+            for field in meta.local_concrete_fields
+        )
+
+
+def _escaped(text: str) -> str:
+    # Most lines have none of the marks, and to look for them is cheap.
+    if "\\" in text or "\n" in text or "\t" in text or "\r" in text:
+        return text.translate(MARKS)
+    return text

@@ -1,0 +1,229 @@
+"""
+The end of a log's socket that is in the worker: who reads what a run says.
+
+Whoever has the path may connect, and it is in a directory of the worker's user alone.
+Each connection brings lines of JSON; the run also hands over the pipes of its output.
+Nothing here waits for the database, so a run is not held up by what it has locked.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from windlass.processes.collector import Collector
+from windlass.processes.lines import MOST, Line, clean
+from windlass.runtime import ledger
+
+logger = logging.getLogger("windlass")
+
+CHUNK = 1 << 16
+# Seconds for what a run has said before its end, and somebody may go on saying.
+DRAIN = 2.0
+LEVELS = {"stdout": "info", "stderr": "warning"}
+
+
+def path_of(job_id: str, claim: int) -> str:
+    """Where the run of a job listens, on this host."""
+    # Short, for the path of a socket has 108 bytes at most.
+    return str(ledger.path_of(0).parent / f"{job_id.replace('-', '')}.{claim}")
+
+
+class Listener:
+    """Reads what one run says, in a thread of its own, for its collector."""
+
+    def __init__(self, path: str, collector: Collector) -> None:
+        self.path, self.collector = path, collector
+        self.selector = selectors.DefaultSelector()
+        self.close_at: float | None = None
+        self._wake, self._told = os.pipe()
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        self.listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listening.bind(path)
+        self.listening.listen(64)
+        self.selector.register(self.listening, selectors.EVENT_READ, self._accept)
+        self.selector.register(self._wake, selectors.EVENT_READ, self._read_wake)
+        self.thread = threading.Thread(
+            target=self._listen, name="windlass-log-reader", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self.thread.start()
+
+    def close(self) -> None:
+        """Read what was said so far, and end."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.path)
+        self.close_at = time.monotonic() + DRAIN
+        with suppress(OSError):
+            os.write(self._told, b"!")
+        self.thread.join(DRAIN + 1.0)
+
+    def _listen(self) -> None:
+        try:
+            while self._look(None if self.close_at is None else 0.0):
+                pass
+        except Exception:
+            logger.exception("The log of a process cannot be read any more.")
+        finally:
+            for key in list(self.selector.get_map().values()):
+                self._forget(key.fileobj, key.data)
+            self.selector.close()
+            os.close(self._told)
+
+    def _look(self, timeout: float | None) -> bool:
+        """Read what there is; False when that is all, and it is time to end."""
+        ready = self.selector.select(timeout)
+        for key, _events in ready:
+            key.data(key.fileobj)
+        if self.close_at is None:
+            return True
+        return bool(ready) and time.monotonic() < self.close_at
+
+    def _drain(self) -> None:
+        # What was said elsewhere before somebody asked for a flush comes first.
+        for _ in range(64):
+            ready = self.selector.select(0)
+            for key, _events in ready:
+                if not isinstance(key.data, Connection):
+                    key.data(key.fileobj)
+            if all(isinstance(key.data, Connection) for key, _events in ready):
+                return
+
+    def _accept(self, listening: Any) -> None:
+        connection, _address = self.listening.accept()
+        self.selector.register(
+            connection, selectors.EVENT_READ, Connection(self, connection)
+        )
+
+    def _read_wake(self, wake: Any) -> None:
+        os.read(self._wake, 1024)
+
+    def capture(self, stream: str, output: int) -> None:
+        """Read lines from a pipe."""
+        os.set_blocking(output, False)
+        self.selector.register(output, selectors.EVENT_READ, Output(self, stream))
+
+    def flush(self) -> bool:
+        """Store what was said so far."""
+        self._drain()
+        return self.collector.flush()
+
+    def _forget(self, file: Any, reader: Any) -> None:
+        if isinstance(reader, Output):
+            reader.end()
+        self.forget(file)
+
+    def forget(self, file: Any) -> None:
+        """Read from a file no more."""
+        self.selector.unregister(file)
+        with suppress(OSError):
+            if isinstance(file, int):
+                os.close(file)
+            else:
+                file.close()
+
+
+class Connection:
+    """What one interpreter says: lines of JSON, and pipes beside them."""
+
+    def __init__(self, listener: Listener, connection: socket.socket) -> None:
+        self.listener, self.connection = listener, connection
+        self.rest = b""
+        self.files: list[int] = []
+
+    def __call__(self, file: Any) -> None:
+        try:
+            data, files, _flags, _from = socket.recv_fds(self.connection, CHUNK, 4)
+        except OSError:
+            data, files = b"", []
+        self.files += files
+        if not data:
+            # Half a line is what a killed process leaves.
+            self.listener.forget(self.connection)
+            return
+        whole, newline, rest = (self.rest + data).rpartition(b"\n")
+        self.rest = rest
+        if newline:
+            self._take(whole)
+
+    def _take(self, whole: bytes) -> None:
+        try:
+            # All at once, which is a third of the work of each.
+            items = json.loads(b"[" + whole.replace(b"\n", b",") + b"]")
+        except ValueError:
+            items = []
+            for each in whole.split(b"\n"):
+                with suppress(ValueError):
+                    items.append(json.loads(each))
+        lines: list[Line] = []
+        for item in items:
+            if type(item) is list:
+                lines.append(Line._make(item))
+            else:
+                self._obey(item, lines)
+        if lines:
+            self.listener.collector.take(lines)
+
+    def _obey(self, item: dict[str, Any], lines: list[Line]) -> None:
+        if "progress" in item:
+            self.listener.collector.progress(item["progress"])
+        elif "capture" in item:
+            self.listener.capture(item["capture"], self.files.pop(0))
+        elif "flush" in item:
+            self.listener.collector.take(lines[:])
+            lines.clear()
+            if self.listener.flush():
+                with suppress(OSError):
+                    self.connection.sendall(b"+")
+
+
+class Output:
+    """What a run prints: lines of text, as far as they are whole."""
+
+    def __init__(self, listener: Listener, stream: str) -> None:
+        self.listener, self.stream = listener, stream
+        self.rest = b""
+
+    def __call__(self, file: Any) -> None:
+        try:
+            data = os.read(file, CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.end()
+            self.listener.forget(file)
+            return
+        *whole, self.rest = (self.rest + data).split(b"\n")
+        if len(self.rest) > MOST:
+            whole.append(self.rest)
+            self.rest = b""
+        self._say(whole)
+
+    def end(self) -> None:
+        """Take what came without an end of its own."""
+        if self.rest:
+            self._say([self.rest])
+            self.rest = b""
+
+    def _say(self, whole: list[bytes]) -> None:
+        now, level = time.time(), LEVELS[self.stream]
+        lines = [
+            # A bar that was drawn over and over is what it was in the end.
+            Line(now, level, self.stream, clean(text.rpartition("\r")[2] or text))
+            for text in (each.decode(errors="replace").rstrip("\r") for each in whole)
+        ]
+        if lines:
+            self.listener.collector.take(lines)

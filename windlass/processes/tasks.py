@@ -1,0 +1,94 @@
+"""The one task that runs every process, in an operating-system process of its own."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from django.apps import apps
+from django.utils import timezone
+
+from windlass.exceptions import RefusedTask
+from windlass.jobs.retries import Snooze
+from windlass.processes import capture, conf, execution, interpreter, moves, sinks
+from windlass.processes.link import Link, name_of
+from windlass.processes.listening import path_of
+from windlass.processes.models import BaseProcess
+from windlass.runtime.hygiene import tidy_connections
+from windlass.task import task
+
+# A start on another database may be committed so much later than its job.
+COMMITS_WITHIN = timedelta(hours=1)
+
+
+def load(label: str, pk: str, database: str) -> BaseProcess | None:
+    """A process by the name of its model and its key; RefusedTask for no such model."""
+    try:
+        model = apps.get_model(label)
+    except LookupError as error:
+        raise RefusedTask(f"There is no model {label!r} to run: {error}") from error
+    if not issubclass(model, BaseProcess):
+        raise RefusedTask(f"{label} is not a BaseProcess, so it was not run.")
+    key = model._meta.pk.to_python(pk)
+    return model._base_manager.using(database).filter(pk=key).first()
+
+
+@task(backend=conf.options().tasks_alias, takes_context=True, executor="process")
+def run_process(context: Any, label: str, pk: str, database: str, run: int) -> None:
+    """Run one process: the start with that number, and no other."""
+    process = load(label, pk, database)
+    if process is None or process.run_number < run:
+        since = timezone.now() - context.task_result.enqueued_at
+        if database == context.database or since > COMMITS_WITHIN:
+            return
+        raise Snooze(1)
+    token = token_of(context.job)
+    if not moves.begin(process, token, run=run):
+        # Cancelled, or started again, or executed by somebody else.
+        return
+    attempt = partial(
+        execution.run,
+        process,
+        token,
+        may_repeat=context.attempt < process.max_attempts,
+        is_told=context.should_stop,
+    )
+    link = Link(path_of(context.job.id, context.job.claim), name_of(process))
+    try:
+        link.connect()
+    except OSError:
+        # A test or a script executes the job, in its own process.
+        with sinks.local(process) as sink:
+            capture.hear_records()
+            attempt(sink)
+    else:
+        _run_alone(process, link, attempt)
+
+
+def token_of(job: Any) -> str:
+    """What an attempt of a job is called in the moves of its process."""
+    return f"{job.id}/{job.claim}"
+
+
+def _run_alone(process: BaseProcess, link: Link, attempt: Any) -> None:
+    options = conf.options()
+    sinks.own(process, link)
+    os.environ.update(link.environment())
+    capture.hear_everything(link, output=options.capture_output)
+    try:
+        if options.executor == "spawn":
+            attempt(link, body=partial(interpreter.run, process))
+        else:
+            attempt(link, body=partial(_run_and_tidy, process))
+    finally:
+        capture.flush_output()
+
+
+def _run_and_tidy(process: BaseProcess) -> None:
+    try:
+        process.run()
+    finally:
+        # What comes now needs a connection, whatever the code has done to it.
+        tidy_connections()
