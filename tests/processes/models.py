@@ -105,6 +105,12 @@ class Report(BaseProcess):
         finally:
             self.log("Cleaning up.")
 
+    def do_linger(self):
+        """Go on until somebody says so."""
+        self.log("Lingering.")
+        while not self.logs.filter(message="go on").exists():
+            time.sleep(0.05)
+
     def do_stay(self):
         """Ignore SIGTERM, and so does a family of which one has left its group."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

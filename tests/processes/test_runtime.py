@@ -366,3 +366,33 @@ def test_a_process_whose_job_is_thrown_away_is_cancelled(runtime):
     assert api.QueueInfo("processes").clear()
 
     assert ran(report).status == "cancelled"
+
+
+def test_what_ends_while_its_worker_stops_has_ended(runtime):
+    started = runtime()
+    report = Report.objects.create(kind="linger")
+    report.start()
+    says(report, "Lingering.")
+
+    started.send(signal.SIGTERM)
+    report.log("go on")
+
+    assert ran(report).status == "succeeded", report.error
+    assert started.wait() == 0
+
+
+def test_what_a_stop_has_interrupted_fails_or_waits_for_the_next_worker(runtime):
+    first = runtime(options={**OPTIONS, "shutdown_timeout": 0.3})
+    once, twice = Report.objects.create(kind="wait"), Stubborn(kind="wait")
+    twice.save()
+    for each in (once, twice):
+        each.start()
+        says(each, "Waiting.")
+
+    assert first.stop() == 0
+    runtime()
+
+    assert ran(once).status == "failed"
+    eventually(lambda: Report.objects.get(pk=twice.pk).attempts == 2)
+    twice.cancel()
+    assert ran(twice).status == "cancelled"

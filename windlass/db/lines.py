@@ -75,19 +75,27 @@ class Lines:
         said: Sequence[Said],
         attempt: int,
     ) -> None:
-        moment = db.dialect(self.database).moment
         own = str(process_id).translate(MARKS)
         connection = connections[self.database]
-        text = "".join(
-            [
-                f"{own}\t{first + place}\t{moment(created).isoformat()}\t{level}"
+        rows, second, before, after = [], -1, "", ""
+        for number, (created, level, stream, message) in enumerate(said, first):
+            whole = int(created)
+            if whole != second:
+                # To write a moment takes longer than all the rest of a line.
+                second, text = whole, self._moment(whole)
+                before, after = text[:19], text[19:]
+            fraction = int((created - whole) * 1_000_000)
+            rows.append(
+                f"{own}\t{number}\t{before}.{fraction:06}{after}\t{level}"
                 f"\t{stream}\t{_escaped(message)}\t{attempt}\n"
-                for place, (created, level, stream, message) in enumerate(said)
-            ]
-        )
+            )
+        text = "".join(rows)
         with connection.cursor() as cursor, connection.wrap_database_errors:
             with cursor.copy(copy) as copying:
                 copying.write(text)
+
+    def _moment(self, second: int) -> str:
+        return db.dialect(self.database).moment(second).isoformat()
 
     def _copy_statement(self) -> str | None:
         if not self._knows_copy:

@@ -13,7 +13,6 @@ import os
 import socket
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from windlass.processes.lines import Line
@@ -25,7 +24,8 @@ ENV = "WINDLASS_PROCESS_LOG"
 # Seconds that a run waits at its end for its last lines to be stored.
 PATIENCE = 10.0
 
-_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+# Python makes an encoder anew for each call of dumps().
+_quoted = json.encoder.encode_basestring_ascii
 
 
 def name_of(process: BaseProcess) -> str:
@@ -65,27 +65,33 @@ class Link:
 
     def log(self, line: Line) -> None:
         """Send a line. If nobody takes it, it is lost, and the run goes on."""
-        self._send(_encode(line))
+        created, level, stream, message = line
+        self._send(f'[{created!r},"{level}","{stream}",{_quoted(message)}]')
 
     def progress(self, said: dict[str, Any]) -> None:
         """Send progress."""
-        self._send(_encode({"progress": said}))
+        self._send(json.dumps({"progress": said}))
 
     def capture(self, stream: str, output: int) -> None:
         """Have the collector read lines from a pipe."""
-        self._send(_encode({"capture": stream}), [output])
+        self._send(json.dumps({"capture": stream}), [output])
 
     def flush(self) -> bool:
         """Wait until all that was said so far is stored; False if it takes long."""
-        with self.lock, suppress(OSError):
-            if self._is_open():
-                assert self.socket is not None
-                self.socket.sendall(b'{"flush":1}\n')
-                self.socket.settimeout(PATIENCE)
-                try:
-                    return self.socket.recv(1) == b"+"
-                finally:
+        with self.lock:
+            try:
+                if self._is_open():
+                    assert self.socket is not None
+                    self.socket.sendall(b'{"flush":1}\n')
+                    self.socket.settimeout(PATIENCE)
+                    is_stored = self.socket.recv(1) == b"+"
                     self.socket.settimeout(None)
+                    return is_stored
+            except OSError:
+                self._break_off()
+            except BaseException:
+                self._break_off()
+                raise
         return False
 
     def _send(self, text: str, files: Sequence[int] = ()) -> None:
@@ -102,6 +108,16 @@ class Link:
             except OSError:
                 # Its worker is gone, and this process will be in a moment.
                 self.is_broken = True
+            except BaseException:
+                self._break_off()
+                raise
+
+    def _break_off(self) -> None:
+        # A signal's handler raises in between, say. The rest of what was begun is not
+        # to be taken for the beginning of something else.
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
 
     def _is_open(self) -> bool:
         if self.socket is None and not self.is_broken:

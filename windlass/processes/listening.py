@@ -24,16 +24,31 @@ from windlass.runtime import ledger
 
 logger = logging.getLogger("windlass")
 
-CHUNK = 1 << 16
+CHUNK = 1 << 18
+# Seconds between looks: what comes meanwhile is read at once, and wakes nobody.
+REST = 0.004
 # Seconds for what a run has said before its end, and somebody may go on saying.
 DRAIN = 2.0
+YOUNG = 60.0
 LEVELS = {"stdout": "info", "stderr": "warning"}
 
 
 def path_of(job_id: str, claim: int) -> str:
     """Where the run of a job listens, on this host."""
     # Short, for the path of a socket has 108 bytes at most.
-    return str(ledger.path_of(0).parent / f"{job_id.replace('-', '')}.{claim}")
+    return str(ledger.path_of(0).parent / f"{job_id.replace('-', '')}.{claim}.log")
+
+
+def sweep(*, now: float) -> None:
+    """Delete the sockets of workers that were killed."""
+    for path in ledger.path_of(0).parent.glob("*.log"):
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as knocking:
+            # One that is younger may be about to listen.
+            if path.stat().st_mtime < now - YOUNG:
+                try:
+                    knocking.connect(str(path))
+                except ConnectionRefusedError:
+                    path.unlink()
 
 
 class Listener:
@@ -87,6 +102,7 @@ class Listener:
         for key, _events in ready:
             key.data(key.fileobj)
         if self.close_at is None:
+            time.sleep(REST)
             return True
         return bool(ready) and time.monotonic() < self.close_at
 

@@ -8,6 +8,7 @@ sweep finds the rest: processes whose job has ended, or is gone.
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -22,7 +23,7 @@ from windlass import conf as engine
 from windlass.conf import Options
 from windlass.models import EndedJob, LiveJob
 from windlass.models.jobs import Reason
-from windlass.processes import conf, moves
+from windlass.processes import conf, listening, moves
 from windlass.processes.attending import TASK
 from windlass.runtime.service import offered
 from windlass.signals import job_cancelled, job_rescued
@@ -30,7 +31,7 @@ from windlass.signals import job_cancelled, job_rescued
 if TYPE_CHECKING:
     from windlass.processes.models import BaseProcess
 
-EVERY = 5.0
+EVERY, SWEEP_EVERY = 5.0, 60.0
 BATCH = 500
 # A job may be younger than the start that it belongs to, on another database.
 GONE_AFTER = timedelta(minutes=1)
@@ -133,6 +134,7 @@ class Sweep:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self._sweep_at = 0.0
 
     def tick(self) -> float:
         """Look at what has not ended; give back the seconds until the next look."""
@@ -140,6 +142,9 @@ class Sweep:
             for model in process_models():
                 for database in _databases(model):
                     list(_settle(_unfinished(model, database)))
+        if time.monotonic() >= self._sweep_at:
+            self._sweep_at = time.monotonic() + SWEEP_EVERY
+            listening.sweep(now=time.time())
         return EVERY
 
     def database_returned(self) -> None:
