@@ -71,6 +71,9 @@ EVENTS = {
     "The log of a process waits for its database: %s": Event(
         "process.log_waits", ("error",)
     ),
+    "Ends of %s cannot be looked for: %s": Event(
+        "process.not_settled", ("model", "error")
+    ),
     "The log of a process cannot be stored any more.": Event("process.log_failed"),
     "The log of a process cannot be read any more.": Event("process.log_failed"),
     "Job %s: its backoff %r failed; the default is used instead.": Event(

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -130,6 +131,20 @@ class Report(BaseProcess):
             time.sleep(1000)
         except SystemExit:
             return "well"
+
+    def do_hoard(self):
+        """Take more memory than there is for it."""
+        self.log("Hoarding.")
+        return len(bytearray(1 << 30))
+
+    def do_compute(self):
+        """Compute until somebody ends it."""
+        while True:
+            pass
+
+    def do_compute_in_c(self):
+        """Compute in one call that hears nobody."""
+        re.match(r"(a+)+$", "a" * 60 + "b")
 
     def do_second_time(self):
         if self.attempts == 1:

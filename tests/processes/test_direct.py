@@ -141,6 +141,16 @@ def test_a_status_that_is_set_on_purpose_is_saved():
     assert fresh(report).status == "failed"
 
 
+def test_a_status_set_on_purpose_outlives_a_look_at_another_column():
+    report = Report.objects.defer("result").get(pk=Report.objects.create().pk)
+
+    report.status = "failed"
+    assert report.result == ""
+    report.save()
+
+    assert fresh(report).status == "failed"
+
+
 def test_lines_survive_a_rollback_and_keep_their_order():
     report = Report.objects.create(kind="roll_back")
 

@@ -396,3 +396,40 @@ def test_what_a_stop_has_interrupted_fails_or_waits_for_the_next_worker(runtime)
     eventually(lambda: Report.objects.get(pk=twice.pk).attempts == 2)
     twice.cancel()
     assert ran(twice).status == "cancelled"
+
+
+@pytest.mark.parametrize("executor", ["fork", "spawn"])
+def test_a_run_that_reaches_its_memory_limit_says_so(runtime, executor):
+    runtime(EXECUTOR=executor, MEMORY_LIMIT="512M")
+    report = Report.objects.create(kind="hoard")
+    report.start()
+
+    ran(report)
+
+    assert report.status == "failed"
+    assert report.error == "It reached its memory limit of 512 MiB."
+    assert "Hoarding." in said(report)
+
+
+def test_a_run_that_uses_up_its_cpu_time_says_so(runtime):
+    runtime(CPU_LIMIT=1)
+    report = Report.objects.create(kind="compute")
+    report.start()
+
+    ran(report)
+
+    assert (report.status, report.error) == (
+        "failed",
+        "It used up its 1 s of CPU time.",
+    )
+
+
+def test_what_does_not_hear_of_its_limit_is_killed_and_named(runtime):
+    runtime(CPU_LIMIT=1)
+    report = Report.objects.create(kind="compute_in_c")
+    report.start()
+
+    ran(report)
+
+    assert report.status == "failed"
+    assert re.search(r"killed at [\d.]+ s of 1 s of CPU time", report.error)

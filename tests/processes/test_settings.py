@@ -27,6 +27,8 @@ PAGE = Path(__file__).parents[2] / "docs/reference/processes.md"
         ({"QUEUE": ""}, r'\["QUEUE"\] must be the name of a queue'),
         ({"KILL_TERM_RETRIES": 0}, r'\["KILL_TERM_RETRIES"\] must be a whole'),
         ({"KILL_TERM_WAIT_SECONDS": "2"}, r'\["KILL_TERM_WAIT_SECONDS"\] must be'),
+        ({"MEMORY_LIMIT": "much"}, r'\["MEMORY_LIMIT"\] must be bytes'),
+        ({"CPU_LIMIT": 0}, r'\["CPU_LIMIT"\] must be a number of seconds'),
         ({"CAPTURE_OUTPUT": 1}, r'\["CAPTURE_OUTPUT"\] must be True or False'),
         ({"TASKS_ALIAS": "none"}, r'\["TASKS_ALIAS"\] must be a Windlass backend'),
         ({"BACKEND": "native"}, r'\["BACKEND"\] must be the dotted path'),

@@ -21,7 +21,7 @@ from windlass.db import Claimed, Ended
 from windlass.exceptions import JobCancelled, JobTimeout
 from windlass.jobs.outcomes import Outcome
 from windlass.models.jobs import Reason
-from windlass.processes import conf, moves
+from windlass.processes import conf, limiting, moves
 from windlass.processes.collector import Collector
 from windlass.processes.lines import SYSTEM, line, target_of
 from windlass.processes.listening import Listener, path_of
@@ -112,6 +112,7 @@ class ProcessAttendant(Attendant):
             return moves.TIMED_OUT, text, traceback
         if move.reason == Reason.CRASHED:
             text = f"Its process {_exit(said)}; {_used(said)}."
+            text += limiting.cause(said, conf.options())
         return moves.FAILED, text, traceback
 
     def _guard(self) -> Q:

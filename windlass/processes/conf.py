@@ -39,6 +39,8 @@ class ProcessOptions:
     kill_term_retries: int = 3
     kill_term_wait_seconds: float = 2
     capture_output: bool = True
+    memory_limit: int | None = None
+    cpu_limit: float | None = None
 
 
 def _name(value: Any, path: str) -> str:
@@ -51,6 +53,13 @@ def _path(value: Any, path: str) -> str:
     if not isinstance(value, str) or "." not in value:
         raise values.wrong(path, "the dotted path of a backend's class", value)
     return value
+
+
+def _or_none(parser: Parser) -> Parser:
+    def parse(value: Any, path: str) -> Any:
+        return None if value is None else parser(value, path)
+
+    return parse
 
 
 def _tasks_alias(value: Any, path: str) -> str:
@@ -69,6 +78,8 @@ PARSERS: dict[str, Parser] = {
     "KILL_TERM_RETRIES": values.whole,
     "KILL_TERM_WAIT_SECONDS": values.seconds_above_0,
     "CAPTURE_OUTPUT": values.yes_or_no,
+    "MEMORY_LIMIT": _or_none(values.size),
+    "CPU_LIMIT": _or_none(values.seconds_above_0),
 }
 
 

@@ -66,7 +66,7 @@ def main(label: str, pk: str, database: str, answer: str) -> int:
     import django
 
     django.setup()
-    from windlass.processes import capture, execution, sinks
+    from windlass.processes import capture, conf, execution, limiting, sinks
     from windlass.processes.link import ENV, Link
     from windlass.processes.tasks import load
 
@@ -78,7 +78,8 @@ def main(label: str, pk: str, database: str, answer: str) -> int:
     sinks.own(process, link)
     capture.hear_everything(link, output=False)
     try:
-        process.run()
+        with limiting.within(conf.options()):
+            process.run()
     except BaseException as error:  # noqa: BLE001 - it is told, and raised elsewhere
         said = {
             "text": execution.said_by(error),

@@ -111,8 +111,10 @@ class BaseProcess(models.Model):
         update_fields: Iterable[str] | None = None,
     ) -> None:
         """Save what is the user's; the engine's columns only if changed here."""
-        at_home = using in (None, self._state.db)
-        if not (self._state.adding or force_insert) and update_fields is None:
+        if update_fields is not None:
+            update_fields = list(update_fields)
+        elif not (self._state.adding or force_insert):
+            at_home = using in (None, self._state.db)
             update_fields = self._windlass_own_fields() if at_home else None
         super().save(
             force_insert=force_insert,
@@ -120,7 +122,7 @@ class BaseProcess(models.Model):
             using=using,
             update_fields=update_fields,
         )
-        self._windlass_note()
+        self._windlass_note(update_fields)
 
     # What a subclass says
 
@@ -246,16 +248,19 @@ class BaseProcess(models.Model):
         instance._windlass_note()
         return instance
 
-    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+    def refresh_from_db(
+        self, using: str | None = None, fields: Any = None, from_queryset: Any = None
+    ) -> None:
         """Reload the row, and what is remembered of it."""
-        super().refresh_from_db(*args, **kwargs)
-        self._windlass_note()
+        fields = None if fields is None else list(fields)
+        super().refresh_from_db(using, fields, from_queryset)
+        self._windlass_note(fields)
 
-    def _windlass_note(self) -> None:
+    def _windlass_note(self, fields: Iterable[str] | None = None) -> None:
         loaded = self.__dict__
-        self._windlass_seen = {
-            name: loaded[name] for name in moves.OWNED if name in loaded
-        }
+        seen = loaded.setdefault("_windlass_seen", {})
+        names = moves.OWNED if fields is None else fields
+        seen.update({n: loaded[n] for n in names if n in moves.OWNED and n in loaded})
 
     def _windlass_own_fields(self) -> list[str]:
         seen = getattr(self, "_windlass_seen", {})

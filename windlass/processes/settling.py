@@ -8,6 +8,7 @@ sweep finds the rest: processes whose job has ended, or is gone.
 from __future__ import annotations
 
 import json
+import logging
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
-from django.db import models, router
+from django.db import DatabaseError, InterfaceError, connections, models, router
 from django.db.models import Q
 from django.utils import timezone
 
@@ -30,6 +31,8 @@ from windlass.signals import job_cancelled, job_rescued
 
 if TYPE_CHECKING:
     from windlass.processes.models import BaseProcess
+
+logger = logging.getLogger("windlass")
 
 EVERY, SWEEP_EVERY = 5.0, 60.0
 BATCH = 500
@@ -135,17 +138,32 @@ class Sweep:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._sweep_at = 0.0
+        self._refused: set[type[BaseProcess]] = set()
 
     def tick(self) -> float:
         """Look at what has not ended; give back the seconds until the next look."""
         if conf.options().tasks_alias == self.options.alias:
             for model in process_models():
-                for database in _databases(model):
-                    list(_settle(_unfinished(model, database)))
+                self._look_at(model)
         if time.monotonic() >= self._sweep_at:
             self._sweep_at = time.monotonic() + SWEEP_EVERY
             listening.sweep(now=time.time())
         return EVERY
+
+    def _look_at(self, model: type[BaseProcess]) -> None:
+        database = router.db_for_write(model)
+        try:
+            for _moved in _settle(_unfinished(model, database)):
+                pass
+            self._refused.discard(model)
+        except (DatabaseError, InterfaceError) as error:
+            # It may lack its migrations, or be on another database. The engine's own
+            # services see to theirs.
+            connections[database].close_if_unusable_or_obsolete()
+            if model not in self._refused:
+                self._refused.add(model)
+                label = model._meta.label
+                logger.warning("Ends of %s cannot be looked for: %s", label, error)
 
     def database_returned(self) -> None:
         """Nothing is remembered from before."""
@@ -162,11 +180,6 @@ def process_models() -> list[type[BaseProcess]]:
         and model._meta.get_field("status").model is model
         and not model._meta.proxy
     ]
-
-
-def _databases(model: type[BaseProcess]) -> list[str]:
-    # Where rows are written; others are read there.
-    return [router.db_for_write(model)]
 
 
 def _unfinished(model: Any, database: str) -> list[BaseProcess]:

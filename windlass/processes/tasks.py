@@ -12,7 +12,15 @@ from django.utils import timezone
 
 from windlass.exceptions import RefusedTask
 from windlass.jobs.retries import Snooze
-from windlass.processes import capture, conf, execution, interpreter, moves, sinks
+from windlass.processes import (
+    capture,
+    conf,
+    execution,
+    interpreter,
+    limiting,
+    moves,
+    sinks,
+)
 from windlass.processes.link import Link, name_of
 from windlass.processes.listening import path_of
 from windlass.processes.models import BaseProcess
@@ -88,7 +96,8 @@ def _run_alone(process: BaseProcess, link: Link, attempt: Any) -> None:
 
 def _run_and_tidy(process: BaseProcess) -> None:
     try:
-        process.run()
+        with limiting.within(conf.options()):
+            process.run()
     finally:
         # What comes now needs a connection, whatever the code has done to it.
         tidy_connections()
