@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -144,7 +143,7 @@ class Report(BaseProcess):
 
     def do_compute_in_c(self):
         """Compute in one call that hears nobody."""
-        re.match(r"(a+)+$", "a" * 60 + "b")
+        sum(range(1 << 60))
 
     def do_second_time(self):
         if self.attempts == 1:
