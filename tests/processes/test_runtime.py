@@ -4,14 +4,18 @@ import json
 import os
 import re
 import signal
+import threading
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 
 from tests.integration.runtime import is_running, kill, workers
 from tests.processes.models import Export, Report, Stubborn
 from tests.waiting import eventually
 from windlass.models import Job
+from windlass.processes.lines import line, target_of
+from windlass.processes.writing import Writer
 
 OPTIONS = {**workers(threads=4), "stop_grace": 0.5, "shutdown_timeout": 5}
 SOON = timedelta(seconds=1)
@@ -349,9 +353,9 @@ def test_a_follower_sees_lines_as_they_come(runtime):
     report.start()
 
     lines = []
-    for line in report.stream():
-        lines.append(line.message)
-        if line.message == "Waiting.":
+    for each in report.stream():
+        lines.append(each.message)
+        if each.message == "Waiting.":
             report.cancel()
 
     assert lines[:2] == ["Started.", "Waiting."]
@@ -433,3 +437,40 @@ def test_what_does_not_hear_of_its_limit_is_killed_and_named(runtime):
 
     assert report.status == "failed"
     assert re.search(r"killed at [\d.]+ s of 1 s of CPU time", report.error)
+
+
+def test_of_two_starts_at_once_one_is_refused(committed):
+    report = Report.objects.create()
+    together, outcomes = threading.Barrier(4), []
+
+    def start():
+        own = Report.objects.get(pk=report.pk)
+        together.wait()
+        try:
+            outcomes.append(own.start())
+        except RuntimeError as error:
+            outcomes.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    (id,) = [each for each in outcomes if isinstance(each, str)]
+    assert [str(pk) for pk in Job.objects.values_list("pk", flat=True)] == [id]
+    assert "started before" in str(next(e for e in outcomes if e != id))
+
+
+def test_a_collector_that_was_overtaken_numbers_anew(committed):
+    """Two writers that both believe they know the last number."""
+    report = Report.objects.create()
+    first, second = (Writer(target_of(report)) for _ in range(2))
+
+    for number in range(5):
+        first.write([line(f"first {number}"), line("and")])
+        second.write([line(f"second {number}")])
+
+    assert [each.sequence for each in report.logs.all()] == list(range(1, 16))
