@@ -1,8 +1,11 @@
 """How much a worker claims: enough to be busy, no more than a moment's work."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from tests.running import make_claimer
+from windlass.runtime import claimer as claimer_module
 from windlass.runtime.claimer import AHEAD, BATCH, BOUND
 
 
@@ -87,3 +90,33 @@ def test_coroutines_are_claimed_up_to_what_the_loop_takes(make):
     assert claimer.room() <= 2
     hand_out(claimer, sync=1)
     assert not claimer.expect_async
+
+
+def test_between_two_jobs_there_is_a_pause_if_there_is_to_be_one(make, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(
+        claimer_module, "time", SimpleNamespace(monotonic=lambda: clock[0])
+    )
+    claimer = make(threads=3, job_pause=2)
+    claimer.took(0.001, 100)
+    assert claimer.room() == 1
+
+    hand_out(claimer, 1)
+    clock[0] += 60
+    assert claimer.room() == 0
+    clock[0] += 0.1
+    claimer.settled_sync += 1
+
+    assert claimer.room() == 0
+    clock[0] += 1.9
+    assert claimer.room() == 0
+    clock[0] += 0.1
+    assert claimer.room() == 1
+
+
+def test_a_coroutine_is_a_job_as_well_for_the_pause(make):
+    claimer = make(threads=3, job_pause=60)
+    hand_out(claimer, asyncs=1)
+    assert claimer.room() == 0
+    claimer.settled_async += 1
+    assert claimer.room() == 0

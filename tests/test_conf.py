@@ -152,7 +152,7 @@ def test_a_name_like_no_other_is_told_with_the_names_there_are():
 
     assert message.endswith(
         'unknown option; the names it knows are "queues", "processes", "threads", '
-        '"async_concurrency", "polling_interval", "max_jobs", "max_memory"'
+        '"async_concurrency", "polling_interval", "job_pause", "max_jobs", "max_memory"'
     )
 
 

@@ -45,6 +45,8 @@ class WorkerOptions:
     threads: int = 3
     async_concurrency: int = 100
     polling_interval: float = 0.1
+    # Above 0: one job at a time in each process, and so long between two.
+    job_pause: float = 0
     max_jobs: int | None = None
     max_memory: int | None = None
 
@@ -239,6 +241,7 @@ _WORKER: dict[str, Parser] = {
     "threads": values.whole,
     "async_concurrency": values.whole,
     "polling_interval": values.seconds_above_0,
+    "job_pause": values.seconds,
     "max_jobs": values.whole,
     "max_memory": values.size,
 }

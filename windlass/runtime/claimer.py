@@ -64,6 +64,8 @@ class Claimer:
         self._was_short = False
         self._lanes_at = float("-inf")
         self._forget_at = float("-inf")
+        # If there is a pause between two jobs: whether one is owed, and until when.
+        self._is_tired, self._rested_at = False, float("-inf")
 
     @property
     def in_hand(self) -> int:
@@ -78,6 +80,8 @@ class Claimer:
 
     def room(self, *, ahead: bool = True) -> int:
         """How many jobs to claim now; not ``ahead``: only for threads that are free."""
+        if self.options.job_pause:
+            return self._room_after_a_pause()
         threads = self.options.threads
         if not ahead:
             target = threads
@@ -95,6 +99,14 @@ class Claimer:
         if busy and room < BATCH // 2 and room < target // 2:
             return 0
         return max(0, min(room, BATCH))
+
+    def _room_after_a_pause(self) -> int:
+        if self.in_hand:
+            return 0
+        if self._is_tired:
+            self._is_tired = False
+            self._rested_at = time.monotonic() + self.options.job_pause
+        return int(time.monotonic() >= self._rested_at)
 
     def took(self, seconds: float, jobs: int) -> None:
         """Learn how long jobs in threads run."""
@@ -182,4 +194,5 @@ class Claimer:
         """Count what was claimed for the threads and for the event loop."""
         self.claimed_sync += len(jobs)
         self.claimed_async += len(asyncs)
+        self._is_tired = True
         self.expect_async = bool(asyncs) or (self.expect_async and not jobs)

@@ -56,7 +56,7 @@ class Handover:
         """Whether a job that waited for a slot may be held by this worker."""
         worker = self.worker
         is_counted = worker.budget is not None or worker.worker.max_jobs is not None
-        if worker.stopping or is_counted:
+        if worker.stopping or is_counted or worker.worker.job_pause:
             return False
         return rank(worker.worker.queues, job.queue_name) >= 0
 
