@@ -104,6 +104,7 @@ def execute_claimed_job(claimed: ClaimedJob) -> JobResult:
         database=options.database_alias,
         backend=type(task_backends[hold.backend_alias]),
         backoff=options.backoff,
+        max_attempts=options.max_attempts,
     )
     if job.id not in hold.unfinished:
         raise StaleJob(f"Job {job.id}: claim {job.claim} has been executed before.")

@@ -21,6 +21,7 @@ from windlass.db import Advanced, Claimed, Ended, Returned
 from windlass.exceptions import JobCancelled, JobTimeout, RefusedTask, StepError
 from windlass.jobs import attempts, lifecycle, resolving, results
 from windlass.jobs.lifecycle import Attempt, Move
+from windlass.jobs.policies import with_budget
 from windlass.jobs.resolving import put
 from windlass.jobs.results import JobResult
 from windlass.jobs.retries import (
@@ -52,6 +53,8 @@ class Executor:
     database: str
     backend: type
     backoff: Backoff = None
+    # Of a plain function whose job does not say.
+    max_attempts: int = 1
     clock: Callable[[], float] = time.time
     # Told just before the first line of the task: from here on it has started.
     begin: Callable[[Claimed], object] = _nothing
@@ -149,7 +152,7 @@ def failed(
         entry = attempts.describe(attempt, cause, error)
         retry_in = None
         if may_repeat:
-            retry_in = _retry_in(attempt, task, result, error, executor.backoff)
+            retry_in = _retry_in(job, task, result, error, executor)
         move = lifecycle.fail(attempt, entry, retry_in=retry_in)
         if retry_in is None:
             _close(result, TaskResultStatus.FAILED, "failed", str(cause), moment)
@@ -168,13 +171,14 @@ def _cause(error: BaseException) -> Reason:
 
 
 def _retry_in(
-    attempt: Attempt,
+    job: Claimed,
     task: Task | None,
     result: JobResult,
     error: BaseException,
-    backoff: Backoff,
+    executor: Executor,
 ) -> float | None:
-    if task is None or attempt.job.attempts >= attempt.job.max_attempts:
+    budget = with_budget(job, executor.max_attempts).max_attempts
+    if task is None or job.attempts >= budget:
         return None
     if isinstance(error, StepError):
         # The same code would come to the same end.
@@ -182,7 +186,7 @@ def _retry_in(
     if not isinstance(error, Control) and not may_retry(task, error):
         return None
     own = getattr(task, "backoff", None)
-    return delay_after(backoff if own is None else own, error, result)
+    return delay_after(executor.backoff if own is None else own, error, result)
 
 
 def discarded(job: Claimed, reason: str, executor: Executor, now: float) -> Outcome:

@@ -43,6 +43,8 @@ def stored(task: Any, *, now: float) -> str | None:
         said["expires_at"] = due + seconds(task.expires, "expires")
     if getattr(task, "by_name", False):
         said["by_name"] = True
+        if task.max_attempts is None:
+            said["open"] = True
     return json.dumps(said) if said else None
 
 
@@ -57,6 +59,14 @@ def timeout_of(job: Claimed) -> float | None:
     """Seconds that one attempt of a job may run, or None."""
     timeout: float | None = read(job.policy).get("timeout") if job.policy else None
     return timeout
+
+
+def with_budget(job: Claimed, attempts: int) -> Claimed:
+    """A job that does not say how many attempts it has, with so many in all."""
+    said = read(job.policy) if job.policy else {}
+    if "open" not in said:
+        return job
+    return job._replace(max_attempts=said.get("spent", 0) + attempts)
 
 
 def refusal(job: Claimed, *, now: float) -> str | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from windlass.exceptions import ProcessExitError
 from windlass.jobs import attempts, lifecycle, outcomes
 from windlass.jobs.lifecycle import Attempt
+from windlass.jobs.policies import with_budget
 from windlass.models import Reason
 from windlass.runtime import handback
 from windlass.runtime.child import RETIRED
@@ -117,7 +118,8 @@ def _interrupt(worker: Worker, *, spared: Sequence[Held]) -> None:
         # Nobody else may get a job while its own process still runs.
         worker.processes.close()
     for held in taken:
-        attempt = Attempt(held.job, worker.executor.node, held.started, time.time())
+        job = with_budget(held.job, worker.options.max_attempts)
+        attempt = Attempt(job, worker.executor.node, held.started, time.time())
         if held.stop is not None:
             # Its own process is gone by now.
             outcome = outcomes.failed(

@@ -19,7 +19,7 @@ from windlass.exceptions import JobCancelled, JobTimeout, WindlassError
 from windlass.jobs import attempts, lifecycle, outcomes
 from windlass.jobs.lifecycle import Attempt, Move
 from windlass.jobs.outcomes import Executor
-from windlass.jobs.policies import timeout_of
+from windlass.jobs.policies import timeout_of, with_budget
 from windlass.models import Reason
 from windlass.runtime import identity, ledger
 from windlass.runtime.ledger import CANCELLED, TIMED_OUT, Begun
@@ -49,6 +49,7 @@ class Verdict:
             options.database_alias,
             type(task_backends[options.alias]),
             options.backoff,
+            options.max_attempts,
         )
 
     def __call__(self, job: Claimed) -> Move:
@@ -63,7 +64,8 @@ class Verdict:
             why = self.cancels.get(job.id) or "it did not end by itself"
             cancelled = JobCancelled(f"Job {job.id} was cancelled: {why}")
             return self._stopped(job, begun, cancelled)
-        attempt = Attempt(job, self.node, begun.started, self.now)
+        budgeted = with_budget(job, self.options.max_attempts)
+        attempt = Attempt(budgeted, self.node, begun.started, self.now)
         if self.was_ended:
             entry = attempts.describe(attempt, Reason.INTERRUPTED, self.cause)
             return lifecycle.interrupt(attempt, entry)

@@ -97,6 +97,7 @@ class Worker:
         backend = type(task_backends[options.alias])
         self.executor = Executor(
             *(self.lease.node, options.database_alias, backend, options.backoff),
+            max_attempts=options.max_attempts,
             shows_results=False,
         )
         # Now, while this process has one thread.
