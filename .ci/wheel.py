@@ -8,6 +8,8 @@ NEEDED = {
     "windlass/py.typed",
     "windlass/migrations/0001_initial.py",
     "windlass/management/commands/windlass.py",
+    "windlass/compat/management/commands/run_worker.py",
+    "windlass/compat/migrations/0001_initial.py",
 }
 IGNORED = {".pyc"}
 

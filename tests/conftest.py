@@ -60,10 +60,11 @@ def start(committed, journal, tmp_path):
     """Start runtimes; they end with the test, and a failing test shows their output."""
     started = []
 
-    def start(*arguments, options=None, **env):
+    def start(*arguments, options=None, command="windlass", **env):
         runtime = Runtime(
             tmp_path / f"runtime-{len(started) + 1}.log",
             *arguments,
+            command=command,
             env=environment(journal.path, options=options, **env),
         )
         started.append(runtime)

@@ -68,6 +68,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "windlass",
     "windlass.processes",
+    "windlass.compat",
     "tests",
     "tests.processes",
 ]

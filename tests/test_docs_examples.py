@@ -5,7 +5,8 @@ Each page is one story. A block that begins with a comment naming a file, such a
 ``# shop/tasks.py``, is that module, or its next part; ``# mysite/settings.py`` is
 checked as settings; tests in ``# shop/tests.py`` are run. Any other Python block is
 a script, and a ``pycon`` block is a session whose output is compared. Where a
-page says ``manage.py windlass``, what is ready is run.
+page starts a worker, what is ready is run. A ``py`` block is how another package
+spells it: it must be Python, and is not run.
 
 A block that cannot run here says why, in a comment before it: <!-- not run: why -->
 """
@@ -37,6 +38,13 @@ from windlass import (
     signals,
 )
 from windlass.api import claim_ready_jobs, execute_claimed_job
+from windlass.compat.management.commands import (
+    create_job,
+    delete_old_jobs,
+    queue_depth,
+    run_worker,
+    worker,
+)
 from windlass.jobs import resolving
 from windlass.jobs.context import JobContext
 from windlass.jobs.results import JobResult
@@ -58,8 +66,10 @@ BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 FILE = re.compile(r"# ([\w/]+)\.py\n")
+WORKER = re.compile(r"manage\.py (windlass|run_worker|worker)\b")
 MOST_LINES = 150
 MOST_NOT_RUN = 5
+EARLIER = [create_job, delete_old_jobs, queue_depth, run_worker, worker]
 OPTIONS_OF = {
     "## Each entry of workers": conf.WorkerOptions,
     "## Each entry of recurring": conf_recurring.Recurring,
@@ -116,7 +126,9 @@ class Story:
                 self.python(code, line)
             elif kind == "pycon":
                 self.session(code, line)
-            elif kind == "sh" and "manage.py windlass" in code:
+            elif kind == "py":
+                compile(code, str(self.page), "exec")
+            elif kind == "sh" and WORKER.search(code):
                 run_jobs()
 
     def python(self, code, line):
@@ -201,6 +213,15 @@ def test_a_page_is_short(page):
     assert len(page.read_text().splitlines()) <= MOST_LINES
 
 
+@pytest.mark.parametrize("page", sorted((DOCS / "coming-from").glob("*.md")), ids=name)
+def test_who_comes_from_elsewhere_is_told_everything(page):
+    headings = re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE)
+
+    told = ("Side by side", "What differs", "What is better", "What is missing")
+    assert tuple(headings[-5:]) == (*told, "Step by step")
+    assert {"python", "pycon", "sh"} <= {kind for kind, *_rest in blocks(page)}
+
+
 def test_the_files_that_a_page_names_exist():
     root = DOCS.parent
     for page in PAGES:
@@ -264,14 +285,29 @@ def test_every_option_is_described_with_its_default(heading, parsers, given):
     "module", [runtime, windlass_health, windlass_doctor, windlass_logs]
 )
 def test_every_flag_is_described(module):
-    def flags(command):
-        parser = command.create_parser("manage.py", "windlass")
-        return {flag for action in parser._actions for flag in action.option_strings}
-
     own = flags(module.Command()) - flags(BaseCommand())
     heading = f"## manage.py {module.__name__.rpartition('.')[2]}\n"
 
     assert set(names("reference/commands.md", heading)) == own
+
+
+@pytest.mark.parametrize("module", EARLIER)
+def test_every_argument_of_an_earlier_command_is_described(module):
+    command = module.Command()
+    inherited = runtime.Command() if isinstance(command, runtime.Command) else None
+    positional = {each.dest for each in actions(command) if not each.option_strings}
+    own = flags(command) - flags(inherited or BaseCommand()) | positional
+    heading = f"## manage.py {module.__name__.rpartition('.')[2]}\n"
+
+    assert set(names("reference/compat.md", heading)) == own
+
+
+def actions(command):
+    return command.create_parser("manage.py", "windlass")._actions
+
+
+def flags(command):
+    return {flag for action in actions(command) for flag in action.option_strings}
 
 
 def test_every_error_is_described():

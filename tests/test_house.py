@@ -28,7 +28,7 @@ from windlass.tasks_api import LOGGER_NAME
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "windlass"
-MADE_BY_DJANGO = ("migrations/",)
+MADE_BY_DJANGO = ("migrations/", "compat/migrations/")
 NOT_CORE = (
     *("admin/", "templates/", "static/", "processes/", "workflows/"),
     *("compat/", "contrib/", *MADE_BY_DJANGO),

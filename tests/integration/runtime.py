@@ -35,13 +35,13 @@ QUICK = {"process_heartbeat_interval": 0.3, "process_alive_threshold": 2}
 
 
 class Runtime:
-    """One ``manage.py windlass``, from its start to its end."""
+    """One ``manage.py windlass``, or as it is called, from its start to its end."""
 
-    def __init__(self, output, *arguments, env):
+    def __init__(self, output, *arguments, env, command="windlass"):
         self.output = Path(output)
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "django", "windlass", *arguments],
+                [sys.executable, "-m", "django", command, *arguments],
                 cwd=ROOT,
                 env=env,
                 stdin=subprocess.DEVNULL,
