@@ -1,18 +1,22 @@
 """A job is created by the name of its function, if that may be run by its name."""
 
+import threading
 import uuid
 from datetime import timedelta
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.db import connections
 from django.utils import timezone
 
+from tests.integration.runtime import once_in_all
 from tests.running import run_one, run_ready
 from windlass import api
 from windlass.conf import options
 from windlass.exceptions import ConfigurationError, EnqueueError
 from windlass.jobs import resolving
 from windlass.models import Job, LiveJob
+from windlass.tasks_api import task_enqueued
 
 pytestmark = pytest.mark.django_db
 
@@ -41,6 +45,28 @@ def test_a_plain_function_of_an_installed_app_runs_by_its_name():
     assert (result.state, result.return_value) == ("succeeded", 6)
     job.refresh_from_db()
     assert (job.state, job.return_value) == ("succeeded", 6)
+
+
+@once_in_all
+@pytest.mark.django_db(transaction=True)
+def test_the_job_comes_back_as_it_was_stored_however_quick_a_worker_is():
+    # Who hears of it in another thread is a worker that could not be quicker.
+    def run(**_given):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    def work():
+        run_ready()
+        connections.close_all()
+
+    task_enqueued.connect(run)
+    try:
+        job = api.create_task("tests.named.multiply", args=[2, 3])
+    finally:
+        task_enqueued.disconnect(run)
+
+    assert job.state == "ready"
 
 
 def test_every_option_reaches_the_job():

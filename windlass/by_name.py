@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import transaction
+
 from windlass.backend import WindlassBackend
 from windlass.exceptions import EnqueueError
 from windlass.jobs import by_name
@@ -60,8 +62,10 @@ def create_task(
     said |= {"max_attempts": max_attempts, "timeout": timeout or TIMEOUT}
     task = task_of(found, {"backend": backend_alias, **_changes(found, said)})
     given = ([] if args is None else args, {} if kwargs is None else kwargs)
-    result = backend.enqueue(task, *given)
-    return Job.objects.using(backend.database).get(pk=result.id)
+    # As it was stored: after the commit a worker may have run it, or it may be gone.
+    with transaction.atomic(using=backend.database):
+        result = backend.enqueue(task, *given)
+        return Job.objects.using(backend.database).get(pk=result.id)
 
 
 acreate_task = twin(create_task)
