@@ -16,6 +16,12 @@ def per_account(account, number=0):
 
 
 @task
+@concurrency(key="one of {account}")
+def one_of_account(account):
+    return account
+
+
+@task
 @concurrency(key="all", limit=3)
 @concurrency(key="kind:{kind}")
 def both(kind):

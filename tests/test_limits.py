@@ -389,6 +389,25 @@ def test_a_lowered_limit_admits_nobody_until_enough_have_ended(
 
 
 @transactional
+def test_a_lowered_limit_counts_the_places_that_there_were_before(
+    claimer, end, monkeypatch
+):
+    set_limit(monkeypatch, 3)
+    for number in range(3):
+        one.enqueue(number)
+    jobs = claimer.claim(10)
+    set_limit(monkeypatch, 1)
+    # The first place is free now, the others are not.
+    assert end(jobs[0]) == []
+    for number in (3, 4):
+        one.enqueue(number)
+
+    assert claimer.claim(10) == []
+    assert end(jobs[1]) == []
+    assert args_of(end(jobs[2])) == [3]
+
+
+@transactional
 def test_a_limit_that_is_gone_lets_all_run(db, claimer, limits, monkeypatch):
     for number in range(4):
         one.enqueue(number)

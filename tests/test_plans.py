@@ -26,10 +26,13 @@ from tests.contract.rows import (
     several,
     take,
 )
+from tests.limited_tasks import one_of_account
 from tests.waiting import eventually
 from windlass import db
 from windlass.db import Lane
 from windlass.jobs import announcing, execution, lifecycle
+from windlass.jobs.handing_on import Nobody
+from windlass.jobs.limits import Limits
 from windlass.models import EndedJob, Job, LiveJob
 
 IS = connection.vendor
@@ -512,6 +515,19 @@ def test_the_end_of_a_batch_costs_the_same_for_any_size(users):
 
     with budget(1 if IS == "postgresql" else 4):
         assert len(users.finish(NODE, [end(job) for job in jobs])) == 400
+
+
+def test_the_slots_of_a_batch_cost_the_same_for_any_size(users):
+    limits = Limits("default", {})
+    for account in range(40):
+        one_of_account.enqueue(account)
+    jobs = take(users, 40)
+
+    # On PostgreSQL: they are taken; they are freed, and nobody waits.
+    with budget(1 if IS == "postgresql" else 3):
+        assert limits.admit(users, NODE, jobs) == jobs
+    with budget(2 if IS == "postgresql" else 4):
+        assert limits.release(users, NODE, jobs, taker=Nobody()) == []
 
 
 def test_a_result_is_read_with_one_statement(users):

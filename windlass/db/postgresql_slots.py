@@ -30,6 +30,13 @@ OCCUPY = f"""
     INSERT INTO windlass_slot (key, number, job, claim) SELECT * FROM {_PLACES} p
     ON CONFLICT (key, number) DO NOTHING
 """
+# OFFSET keeps this a question for each place: as a join it might change their order.
+OCCUPY_ALONE = f"""
+    INSERT INTO windlass_slot (key, number, job, claim) SELECT * FROM {_PLACES} p
+     WHERE NOT EXISTS (SELECT FROM windlass_slot slot
+                        WHERE slot.key = p.key AND slot.number <> p.number OFFSET 0)
+    ON CONFLICT (key, number) DO NOTHING
+"""
 HOLDERS = """
     SELECT key, number, job::text, claim FROM windlass_slot
      WHERE key = ANY(ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))
@@ -57,6 +64,7 @@ DIVERT = f"""
     INSERT INTO windlass_waiter (job, key, nice, enqueued_at) SELECT * FROM diverted
     ON CONFLICT DO NOTHING
 """
+SOMEBODY_WAITS = "SELECT EXISTS (SELECT FROM windlass_waiter)"
 NEXT = """
     SELECT waiter.job::text, waiter.key
       FROM (SELECT x->>0 AS key, (x->>1)::int AS most
@@ -109,8 +117,15 @@ class PostgreSQLSlots(Slots):
 
     def occupy(self, places: Sequence[Place]) -> set[str]:
         """Take places; give back the jobs that missed one because it was taken."""
+        return self._occupy(OCCUPY, places)
+
+    def occupy_alone(self, places: Sequence[Place]) -> set[str]:
+        """Take a place of each of some keys, unless any of that key is taken."""
+        return self._occupy(OCCUPY_ALONE, places)
+
+    def _occupy(self, sql: str, places: Sequence[Place]) -> set[str]:
         # In order, so that two who want several never wait for each other.
-        taken = self.db._count(OCCUPY, (json.dumps(sorted(places)),))
+        taken = self.db._count(sql, (json.dumps(sorted(places)),))
         if taken == len(places):
             return set()
         keys = json.dumps([place.key for place in places])
@@ -129,6 +144,10 @@ class PostgreSQLSlots(Slots):
     def next_waiters(self, most: Mapping[str, int]) -> list[tuple[str, str]]:
         """The (job, key) of up to so many that wait for each key, in their order."""
         return list(self.db._all(NEXT, (json.dumps(list(most.items())),)))
+
+    def somebody_waits(self) -> bool:
+        """Whether any job waits for any key."""
+        return bool(self.db._all(SOMEBODY_WAITS, ())[0][0])
 
     def line(self, most: Mapping[str, int]) -> tuple[list[Waiting], Taken]:
         """Who is next for some keys, their jobs locked; and which places are held."""

@@ -95,6 +95,17 @@ class Slots:
         found = set(self._holds(rows.values_list("key", "number", "job", "claim")))
         return {place.job for place in places if place not in found}
 
+    def occupy_alone(self, places: Sequence[Place]) -> set[str]:
+        """
+        Take a place of each of some keys, unless any of that key is taken.
+
+        Gives back the jobs that missed theirs.
+        """
+        held = self.taken([place.key for place in places])
+        free = [place for place in places if place.key not in held]
+        missed = {place.job for place in places if place.key in held}
+        return missed | self.occupy(free) if free else missed
+
     def _holds(self, rows: Iterable[tuple[str, int, UUID, int]]) -> Iterator[Place]:
         return (Place(key, number, str(id), claim) for key, number, id, claim in rows)
 
@@ -145,6 +156,10 @@ class Slots:
             jobs = line.values_list("job", flat=True)[: most[key]]
             found += [(str(job), key) for job in jobs]
         return found
+
+    def somebody_waits(self) -> bool:
+        """Whether any job waits for any key."""
+        return self.waiters.exists()
 
     def _waited_for(self, keys: Sequence[str]) -> list[str]:
         if self.db.connection.vendor == "sqlite":

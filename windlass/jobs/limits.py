@@ -20,13 +20,23 @@ from windlass.db.slots import Hold, Taken
 from windlass.jobs import lifecycle, resolving
 from windlass.jobs.handing_on import Taker, hand_on, in_line
 from windlass.jobs.keys import MOST_AT_ONCE, limits_of
-from windlass.jobs.places import Free, Want, Wants, keys_of, plan
+from windlass.jobs.places import (
+    Free,
+    Want,
+    Wants,
+    is_single,
+    keys_of,
+    plan,
+    plan_single,
+)
 from windlass.jobs.policies import REFUSED, read
 
 # In the policy of a job that has limits.
 MARK = '"limits"'
 # How often one looks again before a job is blocked.
 TRIES = 5
+# Of more keys than these one asks first whether anybody waits for any key at all.
+FEW = 8
 # Keys that a sweep looks at, and waiters of one key that it wakes.
 BATCH = 200
 
@@ -44,8 +54,8 @@ class Limits:
 
     def wants(self, job: Claimed) -> list[Want]:
         """The slots that a job needs, in the order of their keys."""
-        keys = _own_keys(job)
         found: list[Want] = []
+        keys = _own_keys(job)
         if keys and (task := resolving.find(job)) is not None:
             for key, rule in zip(keys, limits_of(task.func), strict=False):
                 if key:
@@ -77,12 +87,11 @@ class Limits:
 
         One that is to be discarded instead is among them, with a policy that says so.
         """
-        wants = {job.id: self.wants(job) for job in jobs if self.concern(job)}
-        limited = [job for job in jobs if wants.get(job.id)]
+        wants = self.wants_of(jobs)
+        limited = [job for job in jobs if wants[job.id]]
         if not limited:
             return list(jobs)
-        held = slots_of(db).taken(keys_of(limited, wants))
-        full, missed = _occupy(db, limited, wants, held)
+        full, missed = _occupy_first(db, limited, wants)
         if not full and not missed:
             return list(jobs)
         with db.transaction():
@@ -116,8 +125,7 @@ class Limits:
         Gives back chains of jobs that this node holds now, as ``hand_on`` does. Of a
         job that has a keeper, the slot goes to that one, whose code still runs.
         """
-        ended = [job for job in jobs if self.concern(job)]
-        holds = [hold for job in ended for hold in self._holds(job)]
+        holds = [hold for job in jobs for hold in self._holds(job)]
         if not holds:
             return []
         own = slots_of(db)
@@ -129,7 +137,9 @@ class Limits:
             free: Free = {}
             for key, number in own.vacate(holds):
                 free.setdefault(key, []).append(number)
-            return hand_on(self, db, node, free, taker) if free else []
+            if not free or (len(free) > FEW and not own.somebody_waits()):
+                return []
+            return hand_on(self, db, node, free, taker)
 
     def wake(self, db: Dialect, key: str) -> None:
         """Make jobs that wait for a key ready, as many as it has room for."""
@@ -181,6 +191,20 @@ def _own_keys(job: Claimed) -> Sequence[str | None]:
 
 def _queue_key(job: Claimed) -> str:
     return f"queue {job.backend_alias}/{job.queue_name}"
+
+
+def _occupy_first(
+    db: Dialect, jobs: Sequence[Claimed], wants: Wants
+) -> tuple[dict[str, Want], set[str]]:
+    """
+    Take slots for jobs that have just been claimed; see ``_occupy``.
+
+    Who has a key for itself asks for its only place without a look before.
+    """
+    if not all(is_single(wants[job.id]) for job in jobs):
+        return _occupy(db, jobs, wants, slots_of(db).taken(keys_of(jobs, wants)))
+    places, full = plan_single(jobs, wants)
+    return full, slots_of(db).occupy_alone(places)
 
 
 def _occupy(

@@ -58,6 +58,26 @@ def plan(
     return places, full
 
 
+def is_single(wants: Sequence[Want]) -> bool:
+    """Whether a job needs one slot only, of a key that has no other."""
+    return len(wants) == 1 and wants[0].limit == 1
+
+
+def plan_single(
+    jobs: Sequence[Claimed], wants: Wants
+) -> tuple[list[Place], dict[str, Want]]:
+    """``plan`` for jobs that need a single slot each, if nothing is held."""
+    places: dict[str, Place] = {}
+    full: dict[str, Want] = {}
+    for job in jobs:
+        want = wants[job.id][0]
+        if want.key in places:
+            full[job.id] = want
+        else:
+            places[want.key] = Place(want.key, 0, job.id, job.claim)
+    return list(places.values()), full
+
+
 def _a_free_one(numbers: set[int]) -> int:
     count = len(numbers)
     if count not in numbers:

@@ -27,6 +27,8 @@ ON_LOST = ("retry", "fail")
 EXECUTORS = ("thread", "async", "process")
 MAX_ATTEMPTS = 10_000
 VERSION_LENGTH = 64
+# Looks for no blanks around it: we wrote it, and to look takes longer than to read.
+_decode = json.JSONDecoder().raw_decode
 # The policy of a claimed job that is to be discarded because a limit is reached.
 REFUSED = '{"refused": "limit"}'
 
@@ -51,7 +53,7 @@ def stored(task: Any, *, now: float) -> str | None:
 @lru_cache(maxsize=2048)
 def read(policy: str) -> Mapping[str, Any]:
     """What is kept with a job; several ask, and jobs with one text share it."""
-    found: dict[str, Any] = json.loads(policy)
+    found: dict[str, Any] = _decode(policy)[0]
     return MappingProxyType(found)
 
 
