@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -20,6 +20,8 @@ from windlass.jobs import lifecycle
 from windlass.jobs.lifecycle import Attempt
 from windlass.models import LiveJob
 from windlass.tasks_api import default_task_backend
+
+FAR = datetime(9000, 1, 1, tzinfo=UTC)
 
 transactional = pytest.mark.django_db(transaction=True)
 
@@ -115,7 +117,7 @@ def test_one_claim_goes_through_windows_until_it_is_full(claimer, db):
     calls = [(export, [f"{number:03}"], {}) for number in range(200)]
     default_task_backend.enqueue_all(calls)
     # Most of them may not run yet.
-    LiveJob.objects.exclude(share__endswith="7").update(available_at=db.far_future())
+    LiveJob.objects.exclude(share__endswith="7").update(available_at=FAR)
 
     assert len(claimer.claim(300)) == 20
 
@@ -136,7 +138,7 @@ def test_a_worker_is_done_although_others_queues_have_shares(db):
 def test_with_room_for_one_the_only_tenant_who_is_ready_is_found_at_once(claimer, db):
     calls = [(export, [f"{number:03}"], {}) for number in range(300)]
     default_task_backend.enqueue_all(calls)
-    LiveJob.objects.exclude(share="tenant:250").update(available_at=db.far_future())
+    LiveJob.objects.exclude(share="tenant:250").update(available_at=FAR)
 
     assert tenants(claimer.claim(1)) == ["250"]
 

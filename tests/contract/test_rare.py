@@ -106,7 +106,7 @@ def test_ready_and_scheduled_jobs_can_be_held_and_no_others(dialect):
     assert live(jobs["blocked"]).hold == "limit"
     row = live(jobs["ready"])
     assert (row.hold, row.node) == ("workflow", None)
-    assert row.available_at == dialect.far_future()
+    assert row.available_at.year > 9000
 
 
 def test_blocked_jobs_become_ready_with_a_fresh_time_and_no_others(dialect):

@@ -234,10 +234,6 @@ class Dialect:
         aware = datetime.fromtimestamp(seconds, UTC)
         return aware if settings.USE_TZ else timezone.make_naive(aware)
 
-    def far_future(self) -> datetime:
-        """When a blocked job may run by time alone."""
-        return self.moment(253370764800)  # the year 9999
-
     # Wake-ups, where the database has them
 
     def keeps_sessions(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from windlass.db.due import SPAN
 from windlass.db.postgresql import PostgreSQL
 from windlass.db.records import CLAIMED_COLUMNS, Claimed
 from windlass.db.slots import HOLD, Hold, Place, Slots, Taken, Waiting, grouped
@@ -56,8 +57,8 @@ DIVERT = f"""
                                    l (job, claim, key)),
     diverted AS (
       UPDATE windlass_live live
-         SET node = NULL, started_at = NULL, hold = '{HOLD}', available_at = %s,
-             attempts = attempts - 1
+         SET node = NULL, started_at = NULL, hold = '{HOLD}', attempts = attempts - 1,
+             available_at = available_at + interval '{SPAN.days * 24} hours'
         FROM lacking WHERE live.id = lacking.job AND live.claim = lacking.claim
          AND live.node = %s AND live.id = ANY(ARRAY(SELECT job FROM lacking))
       RETURNING live.id, key, nice, enqueued_at)
@@ -139,7 +140,7 @@ class PostgreSQLSlots(Slots):
     def divert(self, node: int, jobs: Sequence[tuple[Claimed, str]]) -> None:
         """Let held jobs wait for the key that each lacks, as if never claimed."""
         lacking = _columns((job.id, job.claim, key) for job, key in jobs)
-        self.db._count(DIVERT, (*lacking, self.db.far_future(), node))
+        self.db._count(DIVERT, (*lacking, node))
 
     def next_waiters(self, most: Mapping[str, int]) -> list[tuple[str, str]]:
         """The (job, key) of up to so many that wait for each key, in their order."""

@@ -17,6 +17,7 @@ from django.db import transaction
 from django.db.models import Count
 
 from windlass.db.base import Dialect
+from windlass.db.due import due, put_off
 from windlass.db.memos import delete_ended
 from windlass.db.records import KEPT_COLUMNS, Claimed, NewJob
 from windlass.db.rows import claimed, delete_live, new_row
@@ -83,6 +84,7 @@ def end_waiting(
         now = db.now()
         rows = _waiting(db, ids)
         for row in rows:
+            row.available_at = due(row)
             if why:
                 row.policy = {**(row.policy or {}), "why": why}
         EndedJob.objects.using(db.database).bulk_create(
@@ -103,9 +105,8 @@ def end_waiting(
 def discard_failed(db: Dialect, ids: Sequence[str]) -> set[str]:
     """Turn failed jobs into discarded ones; give back their ids."""
     with transaction.atomic(using=db.database):
-        rows = EndedJob.objects.using(db.database).select_for_update()
-        found = list(rows.filter(id__in=ids, state=State.FAILED))
         ended = EndedJob.objects.using(db.database)
+        found = list(ended.filter(id__in=ids, state=State.FAILED).select_for_update())
         ended.filter(id__in=[row.id for row in found]).update(state=State.DISCARDED)
     return _ids(found)
 
@@ -114,7 +115,7 @@ def hold(db: Dialect, ids: Sequence[str], *, hold: str) -> set[str]:
     """Make waiting jobs that have no hold wait for something else than time."""
     with transaction.atomic(using=db.database):
         rows = [row for row in _waiting(db, ids) if not row.hold]
-        _set(db, rows, hold=hold, available_at=db.far_future())
+        _set(db, rows, hold=hold, available_at=put_off(db))
     return _ids(rows)
 
 
@@ -241,8 +242,7 @@ def forget_cancels(db: Dialect, ids: Sequence[str]) -> None:
 
 def forget_idle_cancels(db: Dialect, ids: Sequence[str]) -> None:
     """Delete requests to cancel jobs that have ended."""
-    live = _live(db).filter(id__in=ids).values_list("id", flat=True)
-    left = {str(id) for id in live}
+    left = {str(id) for (id,) in _live(db).filter(id__in=ids).values_list("id")}
     forget_cancels(db, [id for id in ids if id not in left])
 
 

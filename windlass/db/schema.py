@@ -13,6 +13,8 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from windlass.db.due import due_in
+
 NOW = {
     "postgresql": "statement_timestamp()",
     # SQLite's clock shows milliseconds; what is due within this one is due.
@@ -193,19 +195,23 @@ def _job_view(vendor: str) -> str:
                 ELSE 'ready' END"""
     shared = (
         "backend_alias, queue_name, -nice AS priority, args, kwargs,"
-        " available_at AS run_after, enqueued_at, started_at"
+        " {} AS run_after, enqueued_at, started_at"
     )
+    due = due_in(vendor)
+    # An expression too, for the same reason: a column would have SQLite's affinity.
+    ended = "+available_at" if vendor == "sqlite" else "available_at"
     rest = "attempts, max_attempts, crashes, node, metadata, progress, policy, history,"
     rest += " unique_key, plan, workspace"
     return f"""
     CREATE VIEW windlass_job AS
     SELECT id, {name} AS name, task_path,
            {text.format(state)} AS state, {text.format("''")} AS reason,
-           {shared}, {no_time} AS finished_at, {no_value} AS return_value, {rest}
+           {shared.format(due)}, {no_time} AS finished_at, {no_value} AS return_value,
+           {rest}
       FROM windlass_live
     UNION ALL
     SELECT id, {name} AS name, task_path, state, reason,
-           {shared}, finished_at, return_value, {rest}
+           {shared.format(ended)}, finished_at, return_value, {rest}
       FROM windlass_ended
     """
 

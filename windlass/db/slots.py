@@ -19,6 +19,7 @@ from uuid import UUID
 from django.db.models import Exists, F, OuterRef
 
 from windlass.db.base import Dialect
+from windlass.db.due import put_off
 from windlass.db.records import Claimed
 from windlass.db.rows import claimed
 from windlass.models.jobs import (
@@ -136,7 +137,7 @@ class Slots:
                 node=None,
                 started_at=None,
                 hold=HOLD,
-                available_at=self.db.far_future(),
+                available_at=put_off(self.db),
                 attempts=F("attempts") - 1,
             )
         self.waiters.bulk_create(
