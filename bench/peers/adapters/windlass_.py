@@ -9,10 +9,11 @@ class Windlass(DjangoTasksAdapter):
     dist = ("windlass", "django", "psycopg")
     bulk = True
     count_sql = "select count(*) from windlass_ended where state = 'succeeded'"
-    scenarios = {"enqueue-one", "enqueue-bulk", "drain", "latency", "backlog", "io"}
+    scenarios = {"enqueue-one", "enqueue-bulk", "drain", "latency", "backlog", "hot", "io"}
     cfg = {"threads": 3, "async_concurrency": 100, "processes": 1}  # as shipped
     cfg_drain = {"threads": 1}  # the no-op never waits
     cfg_drain2 = {"processes": 2}
+    cfg_hot = {"threads": 3}
     cfg_io = {"threads": 1, "async_concurrency": 2000}
     drain_n = 100000  # at 20,000/s and more, less would be over too soon to measure
     bulk_n = 50000
@@ -30,6 +31,14 @@ class Windlass(DjangoTasksAdapter):
 
     def worker_argv(self, ctx, processes):
         return [py(harness.MANAGE, "windlass", "-v", "0")]
+
+    def producer(self, ctx):
+        p = super().producer(ctx)
+        if ctx.cfg.get("_hot"):
+            import tasks_windlass_hot as h
+
+            p.hot = lambda i: h.hot.enqueue(i)
+        return p
 
     def clone_scheduled(self, ctx, n):
         harness.pg_clone(ctx.db, "windlass_live", n, "available_at > now()", id="gen_random_uuid()")
