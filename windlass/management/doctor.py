@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Literal
 
@@ -22,6 +21,8 @@ from windlass import checks, db
 from windlass.conf import Options
 from windlass.db import diagnosis
 from windlass.management.backend import lacks
+from windlass.management.finding import Check, Finding
+from windlass.management.limits import lanes_with_shares, limits
 from windlass.models import Node, Schedule
 from windlass.runtime import health
 
@@ -36,16 +37,6 @@ MANY_LANES = 500
 MANY_DEAD_ROWS = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found: how bad it is, what it means, and what to do."""
-
-    check: str
-    level: Literal["ok", "warning", "problem"]
-    says: str
-    do: str = ""
-
-
 def examine(options: Options) -> list[Finding]:
     """Make every check of a backend; without a database, those that need none."""
     findings = _made("options", _options, options)
@@ -56,9 +47,6 @@ def examine(options: Options) -> list[Finding]:
     for name, check in CHECKS.items():
         findings += _made(name, check, options)
     return findings
-
-
-Check = Callable[[Options], Iterator[Finding]]
 
 
 def _made(name: str, check: Check, options: Options) -> list[Finding]:
@@ -269,6 +257,8 @@ CHECKS: dict[str, Check] = {
     "nodes": _nodes,
     "schedules": _schedules,
     "lanes": _lanes,
+    "shares": lanes_with_shares,
+    "limits": limits,
     "snapshots": _snapshots,
     "tables": _tables,
 }

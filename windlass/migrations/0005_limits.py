@@ -54,8 +54,8 @@ class Migration(migrations.Migration):
                 ("enqueued_at", models.DateTimeField(verbose_name="enqueued at")),
             ],
             options={
-                "verbose_name": "waiter",
-                "verbose_name_plural": "waiters",
+                "verbose_name": "waiter for a limit",
+                "verbose_name_plural": "concurrency limits",
                 "db_table": "windlass_waiter",
                 "indexes": [
                     models.Index(

@@ -44,8 +44,8 @@ class Waiter(models.Model):
     class Meta:
         app_label = "windlass"
         db_table = "windlass_waiter"
-        verbose_name = _("waiter")
-        verbose_name_plural = _("waiters")
+        verbose_name = _("waiter for a limit")
+        verbose_name_plural = _("concurrency limits")
         indexes = [
             models.Index(
                 fields=["key", "nice", "enqueued_at", "job"],

@@ -17,7 +17,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from windlass import conf
 from windlass.exceptions import ConfigurationError
 from windlass.management.backend import options_of
-from windlass.management.doctor import Finding, examine
+from windlass.management.doctor import examine
+from windlass.management.finding import Finding
 
 
 class Command(BaseCommand):
