@@ -68,6 +68,7 @@ scheduled ----------> ready <---------> blocked
          succeeded    failed     cancelled
 
 failed, cancelled, discarded -- retry --> ready
+succeeded, failed, cancelled, discarded -- repeat --> blocked
 running -- divert --> blocked -- hand_on --> running
 running -- advance (to its next step) --> ready"""
 

@@ -20,6 +20,12 @@ from windlass.models import (
     Waiter,
 )
 from windlass.runtime import ledger
+from windlass.workflows.models import (
+    WorkflowEdge,
+    WorkflowMember,
+    WorkflowRun,
+    WorkflowSpace,
+)
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +49,8 @@ def committed(django_db_setup, django_db_blocker):
 
 def _remove_everything():
     jobs = (LiveJob, EndedJob, CancelRequest, Slot, Waiter, Memo, Event)
-    for model in (*jobs, Node, Schedule, ScheduleMark):
+    flows = (WorkflowRun, WorkflowMember, WorkflowEdge, WorkflowSpace)
+    for model in (*jobs, *flows, Node, Schedule, ScheduleMark):
         model.objects.all()._raw_delete("default")
 
 

@@ -69,6 +69,7 @@ INSTALLED_APPS = [
     "windlass",
     "windlass.processes",
     "windlass.compat",
+    "windlass.workflows",
     "tests",
     "tests.processes",
 ]

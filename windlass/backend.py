@@ -162,6 +162,14 @@ class WindlassBackend(BaseTaskBackend):
                 task_enqueued.send_robust(sender=type(self), task_result=result)
         return found
 
+    def new_job(self, call: Call, id: str) -> NewJob:
+        """A checked job that is not stored, without its keys; raises EnqueueError."""
+        return self._new_job(id, self._checked_call(call[0]), *call[1:])
+
+    def keyed(self, job: NewJob, call: Call) -> NewJob:
+        """The same job with the keys of its limits; what is unique is left aside."""
+        return self._limited(call[0], job, call) if job.share else job
+
     def enqueue_unique(self, job: NewJob, key: str, on_conflict: str) -> JobResult:
         """Store one job unless its key is held; give back whose result to show."""
         own = self.configuration

@@ -86,6 +86,7 @@ EVENTS = {
     "Job %s: no process for it: %s": Event("job.no_process", ("job_id", "error")),
     "%s: job %s does not end although it was told to, so its process will. The others "
     "in it may end first.": Event("job.does_not_end", ("part", "job_id")),
+    "What follows the end of %s jobs failed.": Event("workflow.failed", ("jobs",)),
     "A coroutine on the event loop raised %r.": Event("loop.error", ("error",)),
     "The schedule %r of the settings: %s": Event(
         "schedule.not_stored", ("schedule", "error")

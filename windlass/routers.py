@@ -14,7 +14,7 @@ from django.db.models import Model
 from windlass import conf
 from windlass.tasks_api import DEFAULT_TASK_BACKEND_ALIAS
 
-APP_LABELS = frozenset({"windlass", "windlass_compat"})
+APP_LABELS = frozenset({"windlass", "windlass_compat", "windlass_workflows"})
 
 
 class WindlassRouter:

@@ -22,6 +22,7 @@ from django.utils.module_loading import import_string
 from windlass import tasks_api
 from windlass.exceptions import ConfigurationError, RefusedTask
 from windlass.jobs.retries import Backoff
+from windlass.signatures import Signature
 
 QUEUE_LENGTH, PATH_LENGTH = 255, 500
 
@@ -100,6 +101,18 @@ class Task(tasks_api.Task):
         """Enqueue when the queue database's transaction commits: see windlass.api."""
         backend: Any = self.get_backend()
         backend.enqueue_on_commit(self, args, kwargs)
+
+    def s(self, /, *args: Any, **kwargs: Any) -> Signature:
+        """
+        Write a call down for ``windlass.workflows`` without making it.
+
+        In a chain or a group, the result of what comes before is its first argument.
+        """
+        return Signature(self, args, kwargs)
+
+    def si(self, /, *args: Any, **kwargs: Any) -> Signature:
+        """Write a call down as ``s`` does, with no argument but its own."""
+        return Signature(self, args, kwargs, is_immutable=True)
 
     def __reduce__(self) -> Any:
         kwargs = {f.name: getattr(self, f.name) for f in fields(self)}

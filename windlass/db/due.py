@@ -22,7 +22,7 @@ SPAN = timedelta(days=YEARS // 400 * 146_097)
 # Nobody who is blocked has an earlier year than this.
 FIRST_YEAR = 8000
 # From the year 2390 on a moment is far enough, and has no later one to be put off to.
-LAST = 13_253_932_800
+LAST, LAST_YEAR = 13_253_932_800, 2390
 
 
 def put_off(db: Dialect) -> Case:
@@ -30,6 +30,11 @@ def put_off(db: Dialect) -> Case:
     own = F("available_at")
     early = When(available_at__lt=db.moment(LAST), then=own + SPAN)
     return Case(early, default=own, output_field=DateTimeField())
+
+
+def postponed(moment: datetime) -> datetime:
+    """A moment, put off; as ``put_off`` says it of a row."""
+    return moment + SPAN if moment.year < LAST_YEAR else moment
 
 
 def due(row: LiveJob) -> datetime:

@@ -17,13 +17,12 @@ from django.db import transaction
 from django.db.models import Count
 
 from windlass.db.base import Dialect
-from windlass.db.due import due, put_off
+from windlass.db.due import due, postponed, put_off
 from windlass.db.memos import delete_ended
 from windlass.db.records import KEPT_COLUMNS, Claimed, NewJob
 from windlass.db.rows import claimed, delete_live, new_row
 from windlass.db.shares import shares
 from windlass.db.slots import forget_waiters
-from windlass.models.cancels import CancelRequest
 from windlass.models.jobs import (
     EndedJob,
     EndedJobQuerySet,
@@ -77,12 +76,12 @@ def refuse(db: Dialect, job: NewJob, key: str, *, reason: str) -> None:
 
 
 def end_waiting(
-    db: Dialect, ids: Sequence[str], *, state: str, reason: str, why: str = ""
+    db: Dialect, ids: Sequence[str], *, why: str = "", skips: bool = False, **end: Any
 ) -> set[str]:
     """Move jobs that no node holds to the ended table; give back their ids."""
     with transaction.atomic(using=db.database):
         now = db.now()
-        rows = _waiting(db, ids)
+        rows = _waiting(db, ids, skips)
         for row in rows:
             row.available_at = due(row)
             if why:
@@ -91,8 +90,7 @@ def end_waiting(
             EndedJob(
                 **{name: getattr(row, name) for name in KEPT_COLUMNS},
                 **{n: getattr(row, n) for n in ("attempts", "crashes", "history")},
-                state=state,
-                reason=reason,
+                **end,
                 finished_at=now,
             )
             for row in rows
@@ -144,15 +142,17 @@ def revive(
     *,
     states: Sequence[str],
     at: datetime | None = None,
+    hold: str = "",
 ) -> set[str]:
     """Move ended jobs back to waiting with a fresh budget and their history."""
     with transaction.atomic(using=db.database):
         now = max(db.now(), at) if at else db.now()
+        moment = postponed(now) if hold else now
         ended = EndedJob.objects.using(db.database)
         rows = list(ended.select_for_update().filter(id__in=ids, state__in=states))
         # One whose unique key another job holds by now stays where it is.
         _live(db).bulk_create(
-            [_revived(row, now) for row in rows], ignore_conflicts=True
+            [_revived(row, moment, hold) for row in rows], ignore_conflicts=True
         )
         lives = _live(db).filter(id__in=[row.id for row in rows])
         alive = set(lives.values_list("id", flat=True))
@@ -161,7 +161,7 @@ def revive(
     return _ids(rows)
 
 
-def _revived(row: EndedJob, now: datetime) -> LiveJob:
+def _revived(row: EndedJob, moment: datetime, hold: str) -> LiveJob:
     values: dict[str, Any] = {name: getattr(row, name) for name in KEPT_COLUMNS}
     policy = dict(row.policy or {})
     # What a former retry granted counts from the attempts spent before it.
@@ -171,13 +171,13 @@ def _revived(row: EndedJob, now: datetime) -> LiveJob:
         policy.pop(said_before, None)
     values.update(
         node=None,
-        available_at=now,
+        available_at=moment,
         attempts=row.attempts,
         max_attempts=row.attempts + budget,
         policy=policy,
         crashes=0,
         history=row.history,
-        hold="",
+        hold=hold,
         share=policy.get("share", ""),
     )
     return LiveJob(**values)
@@ -207,43 +207,6 @@ def prune(
         found = list(locked.values_list("id", "finished_at")[:limit])
         delete_ended(db, [id for id, _end in found])
     return [end for _id, end in found]
-
-
-def request_cancels(
-    db: Dialect, backend_alias: str, ids: Sequence[str], *, reason: str
-) -> set[str]:
-    """Note that these jobs are to be cancelled, if they run; give back which do."""
-    running = _live(db).running().filter(id__in=ids, backend_alias=backend_alias)
-    found = list(running.values_list("id", flat=True))
-    now = db.now()
-    CancelRequest.objects.using(db.database).bulk_create(
-        [
-            CancelRequest(
-                job=id, backend_alias=backend_alias, reason=reason, requested_at=now
-            )
-            for id in found
-        ],
-        ignore_conflicts=True,
-    )
-    return {str(id) for id in found}
-
-
-def cancel_requests(db: Dialect, backend_alias: str) -> dict[str, str]:
-    """The reasons of all cancels that are asked for, by job."""
-    rows = CancelRequest.objects.using(db.database).filter(backend_alias=backend_alias)
-    return {str(id): reason for id, reason in rows.values_list("job", "reason")}
-
-
-def forget_cancels(db: Dialect, ids: Sequence[str]) -> None:
-    """Delete requests to cancel."""
-    rows = CancelRequest.objects.using(db.database).filter(job__in=ids)
-    rows._raw_delete(db.database)
-
-
-def forget_idle_cancels(db: Dialect, ids: Sequence[str]) -> None:
-    """Delete requests to cancel jobs that have ended."""
-    left = {str(id) for (id,) in _live(db).filter(id__in=ids).values_list("id")}
-    forget_cancels(db, [id for id in ids if id not in left])
 
 
 def annotate(db: Dialect, node: int, job: Claimed, **columns: Any) -> bool:
@@ -287,8 +250,9 @@ def ready_since(
     return found
 
 
-def _waiting(db: Dialect, ids: Sequence[str]) -> list[LiveJob]:
-    rows = _live(db).waiting().select_for_update()
+def _waiting(db: Dialect, ids: Sequence[str], skips: bool = False) -> list[LiveJob]:
+    skips = skips and db.connection.features.has_select_for_update_skip_locked
+    rows = _live(db).waiting().select_for_update(skip_locked=skips)
     return list(rows.filter(id__in=ids))
 
 

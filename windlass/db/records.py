@@ -91,6 +91,7 @@ class Ended(NamedTuple):
     attempt_back: int = 0  # 1 if the attempt had not started
     crashed: int = 0
     workspace: str | None = None  # None leaves it as it is
+    is_followed: bool = False  # somebody wants to be told, with the move
 
 
 class Returned(NamedTuple):

@@ -14,7 +14,7 @@ from functools import partial
 from django.db import transaction
 
 from windlass import conf
-from windlass.db import CANCEL, Dialect, channel, rare
+from windlass.db import CANCEL, Dialect, cancels, channel
 from windlass.jobs import lifecycle, results
 from windlass.jobs.wakeups import wakeups
 from windlass.models import Job
@@ -26,7 +26,7 @@ def cancel(db: Dialect, backend_alias: str, id: str, why: str) -> bool:
     """Cancel one job; False if it had ended."""
     if cancel_waiting(db, backend_alias, [id], why):
         return True
-    if rare.request_cancels(db, backend_alias, [id], reason=why):
+    if cancels.request_cancels(db, backend_alias, [id], reason=why):
         carrier = wakeups(conf.options(backend_alias))
         carrier.tell(channel(backend_alias), CANCEL, db)
         return True
@@ -40,12 +40,13 @@ def cancel_waiting(
     """Cancel those of some jobs that no node holds; it is announced at the commit."""
     moved = lifecycle.cancel(db, ids, why=why)
     if moved:
-        announce = partial(_announce, db, backend_alias, moved)
-        transaction.on_commit(announce, using=db.database)
+        tell = partial(announce, db, backend_alias, moved)
+        transaction.on_commit(tell, using=db.database)
     return moved
 
 
-def _announce(db: Dialect, backend_alias: str, moved: set[str]) -> None:
+def announce(db: Dialect, backend_alias: str, moved: set[str]) -> None:
+    """Tell the signals' receivers about jobs that were cancelled while they waited."""
     sender = type(task_backends[backend_alias])
     for job in Job.objects.using(db.database).filter(pk__in=moved):
         result = results.of_job(job)

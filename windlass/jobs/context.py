@@ -16,7 +16,7 @@ from django.utils import timezone
 from windlass import db
 from windlass.db import Claimed, rare
 from windlass.exceptions import StaleJob
-from windlass.jobs import durable
+from windlass.jobs import durable, followers
 from windlass.jobs.arguments import dump_value
 from windlass.jobs.recall import Recall
 from windlass.jobs.resolving import put
@@ -52,6 +52,11 @@ class JobContext(TaskContext):  # type: ignore[misc]  # frozen, only not in its 
         it has, and returns or raises ``Snooze`` or ``Retry``.
         """
         return self.stop_asked(self.job)
+
+    @property
+    def workflow(self) -> Any:
+        """The run this job is a member of, with its workspace; None if of none."""
+        return followers.seen_from(self.job, self.node, self.database)
 
     @property
     def metadata(self) -> dict[str, Any]:

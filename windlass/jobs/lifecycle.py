@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from django.db import transaction
+
 from windlass.db import (
     Advanced,
     Claimed,
@@ -25,22 +27,19 @@ from windlass.db import (
     Ended,
     Lane,
     NewJob,
-    Place,
     Returned,
+    cancels,
     rare,
-    slots_of,
     waits,
 )
 from windlass.exceptions import StaleJob
+from windlass.jobs import followers
+from windlass.jobs.holding import block, divert, hand_on, unblock
 from windlass.jobs.transitions import LIVE, REVIVABLE, TRANSITIONS, WAITING
 from windlass.models.history import worker_id
-from windlass.models.jobs import (
-    Reason,
-    State,
-)
+from windlass.models.jobs import Reason, State
 
-__all__ = ["LIVE", "TRANSITIONS", "WAITING"]
-
+__all__ = ["LIVE", "TRANSITIONS", "WAITING", "block", "divert", "hand_on", "unblock"]
 
 # How many processes a job may take with it, unless the options say otherwise.
 CRASH_LIMIT = 3
@@ -98,7 +97,8 @@ def complete(attempt: Attempt, return_value: str | None) -> Ended:
     """End a job that did what it should."""
     job = attempt.job
     times = (attempt.started, attempt.ended)
-    return Ended(job.id, job.claim, "succeeded", "", *times, return_value, None)
+    end = Ended(job.id, job.claim, "succeeded", "", *times, return_value, None)
+    return end if job.policy is None else _followed(end, job)
 
 
 def advance(attempt: Attempt, entry: dict[str, Any], **following: Any) -> Advanced:
@@ -136,7 +136,7 @@ def cancel_running(attempt: Attempt, entry: dict[str, Any]) -> Ended:
 def expire(job: Claimed, *, now: float, reason: str = Reason.EXPIRED) -> Ended:
     """Discard a job that must not start any more, as if never claimed."""
     end = Ended(job.id, job.claim, "discarded", str(reason), None, now, None, None)
-    return end._replace(attempt_back=1)
+    return _followed(end._replace(attempt_back=1), job)
 
 
 def with_entry(move: Move, job: Claimed, entry: dict[str, Any]) -> Move:
@@ -165,14 +165,24 @@ def record(db: Dialect, node: int, moves: Sequence[Move]) -> set[str]:
     """
     ends = [move for move in moves if type(move) is Ended]
     returns = [move for move in moves if type(move) is Returned]
-    moved = db.finish(node, ends) if ends else set()
+    moved = _finish(db, node, ends) if ends else set()
     if cancelled := [end.id for end in ends if end.state == "cancelled"]:
         # What was asked for is done, and a retry is a life that nobody cancelled.
-        rare.forget_cancels(db, cancelled)
+        cancels.forget_cancels(db, cancelled)
     if returns:
         moved |= waits.put_back(db, node, returns)
     if steps := [move for move in moves if type(move) is Advanced]:
         moved |= db.advance(node, steps)
+    return moved
+
+
+def _finish(db: Dialect, node: int, ends: Sequence[Ended]) -> set[str]:
+    followed = [end.id for end in ends if end.is_followed]
+    if not followed:
+        return db.finish(node, ends)
+    with db.transaction():
+        moved = db.finish(node, ends)
+        followers.tell_ended(db, [id for id in followed if id in moved])
     return moved
 
 
@@ -228,28 +238,6 @@ def may_run_again(job: Claimed) -> bool:
     return on_lost == "retry" or job.attempts < job.max_attempts
 
 
-def block(db: Dialect, ids: Sequence[str], hold: str) -> set[str]:
-    """Make ready or scheduled jobs wait for something other than time."""
-    return rare.hold(db, ids, hold=hold)
-
-
-def divert(db: Dialect, node: int, jobs: Sequence[tuple[Claimed, str]]) -> None:
-    """Let held jobs wait for a slot of the key that each lacks; no attempt is spent."""
-    slots_of(db).divert(node, jobs)
-
-
-def hand_on(
-    db: Dialect, node: int, jobs: Sequence[Claimed], places: Sequence[Place]
-) -> list[Claimed]:
-    """Let a node hold jobs that waited and that got all their slots: see ``Slots``."""
-    return slots_of(db).hand_on(node, jobs, places)
-
-
-def unblock(db: Dialect, ids: Sequence[str]) -> set[str]:
-    """Make blocked jobs ready."""
-    return rare.unhold(db, ids)
-
-
 def hasten(db: Dialect, ids: Sequence[str]) -> set[str]:
     """Make scheduled jobs ready before their time."""
     return rare.hasten(db, ids)
@@ -257,25 +245,31 @@ def hasten(db: Dialect, ids: Sequence[str]) -> set[str]:
 
 def cancel(db: Dialect, ids: Sequence[str], *, why: str = "") -> set[str]:
     """Cancel jobs that no node holds, and forget that it was asked for."""
-    ends = {"state": State.CANCELLED, "reason": Reason.CANCELLED}
-    moved = rare.end_waiting(db, ids, **ends, why=why)
-    if moved:
-        rare.forget_cancels(db, list(moved))
+    state, reason = State.CANCELLED, Reason.CANCELLED
+    with transaction.atomic(using=db.database):
+        moved = rare.end_waiting(db, ids, why=why, state=state, reason=reason)
+        if moved:
+            cancels.forget_cancels(db, list(moved))
+            followers.tell_ended(db, list(moved))
     return moved
 
 
 def discard(db: Dialect, ids: Sequence[str], *, reason: str = "") -> set[str]:
     """Throw away jobs that have not started, and jobs that failed."""
-    waiting = rare.end_waiting(db, ids, state=State.DISCARDED, reason=reason)
+    with transaction.atomic(using=db.database):
+        waiting = rare.end_waiting(db, ids, state=State.DISCARDED, reason=reason)
+        followers.tell_ended(db, list(waiting))
     return waiting | rare.discard_failed(db, [id for id in ids if id not in waiting])
 
 
 def retry(db: Dialect, ids: Sequence[str], *, at: datetime | None = None) -> set[str]:
     """Let jobs that did not succeed live again: fresh budget, history kept."""
-    revived = rare.revive(db, ids, states=REVIVABLE, at=at)
-    if revived:
-        # Who asked for a cancel meant the life before.
-        rare.forget_cancels(db, list(revived))
+    with transaction.atomic(using=db.database):
+        revived = rare.revive(db, ids, states=REVIVABLE, at=at)
+        if revived:
+            # Who asked for a cancel meant the life before.
+            cancels.forget_cancels(db, list(revived))
+            followers.tell_revived(db, list(revived))
     return revived
 
 
@@ -288,7 +282,12 @@ def _end(attempt: Attempt, state: str, reason: str, entry: dict[str, Any]) -> En
     job = attempt.job
     history = _with_entry(job, entry)
     times = (attempt.started, attempt.ended)
-    return Ended(job.id, job.claim, str(state), str(reason), *times, None, history)
+    end = Ended(job.id, job.claim, str(state), str(reason), *times, None, history)
+    return _followed(end, job)
+
+
+def _followed(end: Ended, job: Claimed) -> Ended:
+    return end._replace(is_followed=True) if followers.is_followed(job) else end
 
 
 def _with_entry(job: Claimed, entry: dict[str, Any]) -> str:

@@ -54,5 +54,6 @@ TRANSITIONS = (
     Transition("cancel", LIVE, (State.CANCELLED,), "user, workflow, task"),
     Transition("discard", (*WAITING, State.FAILED), (State.DISCARDED,), "user, limits"),
     Transition("retry", REVIVABLE, AGAIN, "user"),
+    Transition("repeat", ENDS, (State.BLOCKED,), "workflows"),
     Transition("prune", ENDS, (), "janitor"),
 )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from windlass.conf import Options
-from windlass.db import rare
+from windlass.db import cancels
 from windlass.jobs import cancelling
 from windlass.runtime import ledger
 from windlass.runtime.recovery import Recovery
@@ -67,12 +67,12 @@ class Janitor:
 
     def _see_to_cancels(self) -> None:
         """Cancel what waits by now, and forget requests whose job has ended."""
-        requests = rare.cancel_requests(self.recovery.db, self.options.alias)
+        requests = cancels.cancel_requests(self.recovery.db, self.options.alias)
         for why in set(requests.values()):
             ids = [id for id, reason in requests.items() if reason == why]
             cancelling.cancel_waiting(self.recovery.db, self.options.alias, ids, why)
         if requests:
-            rare.forget_idle_cancels(self.recovery.db, list(requests))
+            cancels.forget_idle_cancels(self.recovery.db, list(requests))
 
     def _look_at_the_clocks(self) -> float:
         """

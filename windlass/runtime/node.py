@@ -19,7 +19,7 @@ from typing import Any
 import windlass
 from windlass import db
 from windlass.conf import Options
-from windlass.db import rare
+from windlass.db import cancels as requests
 from windlass.jobs.queues import rank
 from windlass.jobs.wakeups import SOMETHING, Deaf, wakeups
 from windlass.models import Node
@@ -181,7 +181,7 @@ class Lease:
 
     def _look_for_cancels(self) -> None:
         if self.cancels is not None:
-            self.cancels(rare.cancel_requests(self.db, self.options.alias))
+            self.cancels(requests.cancel_requests(self.db, self.options.alias))
 
     def _wait(self, seconds: float) -> None:
         if self.ear is None:

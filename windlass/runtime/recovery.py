@@ -20,7 +20,7 @@ from django.db import transaction
 
 from windlass import db
 from windlass.conf import Options
-from windlass.db import Ended, Returned, rare
+from windlass.db import Ended, Returned, cancels, rare
 from windlass.exceptions import (
     ProcessExitError,
     ProcessMissingError,
@@ -158,7 +158,7 @@ class Recovery:
         return rescued
 
     def _cancels(self) -> dict[str, str]:
-        return rare.cancel_requests(self.db, self.options.alias)
+        return cancels.cancel_requests(self.db, self.options.alias)
 
     def _announce(self, moves: dict[str, lifecycle.Move]) -> None:
         started = [
