@@ -136,3 +136,8 @@ def endless(context):
 def apart(context, number):
     context.workflow.update(pid=os.getpid())
     return number + 1
+
+
+@task(takes_context=True)
+def stepping(context):
+    return context.step("count", one_more.func, None)

@@ -108,7 +108,8 @@ def test_a_retry_runs_what_failed_and_what_was_skipped_because_of_it(monkeypatch
     assert run.retry() == 0
 
 
-def test_a_retry_from_a_member_runs_it_and_all_that_comes_after_again():
+def test_a_retry_from_a_member_runs_it_and_all_that_comes_after_again(monkeypatch):
+    monkeypatch.setattr(tasks, "CALLS", [])
     run = three(second=tasks.one_more).enqueue()
     drain()
     assert run.result("three") == 1
@@ -119,6 +120,17 @@ def test_a_retry_from_a_member_runs_it_and_all_that_comes_after_again():
     assert run.result("three") == 2
     attempts = [job.attempts for job in run.jobs.order_by("pk")]
     assert attempts == [1, 2, 2]
+
+
+def test_durable_steps_of_a_member_that_succeeded_are_taken_anew(monkeypatch):
+    monkeypatch.setattr(tasks, "CALLS", [])
+    run = chain(tasks.stepping.s()).enqueue()
+    drain()
+
+    run.retry("stepping")
+    drain()
+
+    assert run.result("stepping") == 2
 
 
 def test_a_retry_calls_back_again(monkeypatch):

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import transaction
 
 from windlass import conf, db
-from windlass.db import Dialect
+from windlass.db import Dialect, memos
 from windlass.exceptions import StaleJob
 from windlass.jobs import holding
 from windlass.models.view import parse_id
@@ -53,6 +53,8 @@ def retry(run: WorkflowRun, start: Any) -> int:
                 f"The run {run.pk} cannot be retried: the job of {gone[0]!r} was "
                 "pruned, or another one holds its unique key. Nothing was changed."
             )
+        # What failed goes on after the steps it took; what succeeded begins anew.
+        memos.forget(own, [m.pk for m in again if m.outcome == Outcome.SUCCEEDED])
         _open_again(advance, runs, again)
         advance.finish()
     run.refresh_from_db()
