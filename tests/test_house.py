@@ -35,6 +35,8 @@ NOT_CORE = (
     # A front door of its own: tasks by name, and waiting for jobs; an extra's code.
     *("by_name.py", "waiting.py", "watcher.py", "jobs/by_name.py"),
     "jobs/redis_wakeups.py",
+    # What workflows alone need of the layers below them.
+    *("signatures.py", "db/holds.py"),
     # Another: jobs of several steps.
     *("conf_jobs.py", "checks_jobs.py", "multi_step.py", "jobs/steps.py"),
     # Durable steps, which no job pays for that has none.
