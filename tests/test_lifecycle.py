@@ -23,9 +23,7 @@ from windlass.jobs import holding, lifecycle
 from windlass.jobs.lifecycle import TRANSITIONS, Attempt
 from windlass.models import EndedJob, Job, LiveJob, State
 from windlass.models.history import worker_id
-from windlass.models.jobs import (
-    ENDS,
-)
+from windlass.models.jobs import ENDS
 
 pytestmark = pytest.mark.django_db
 VERBS = {transition.verb: transition for transition in TRANSITIONS}

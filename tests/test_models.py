@@ -13,12 +13,8 @@ from windlass import api, db
 from windlass.jobs import lifecycle
 from windlass.models import EndedJob, Job, LiveJob, Node, State
 from windlass.models.history import errors_of, worker_id, workers_of
-from windlass.models.jobs import (
-    ENDS,
-)
-from windlass.models.view import (
-    parse_id,
-)
+from windlass.models.jobs import ENDS
+from windlass.models.view import parse_id
 from windlass.tasks_api import default_task_backend
 
 pytestmark = pytest.mark.django_db

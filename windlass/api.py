@@ -41,9 +41,7 @@ from windlass.exceptions import EnqueueError, StaleJob, UndiscardableError
 from windlass.jobs import cancelling, lifecycle, resolving
 from windlass.jobs.results import JobResult
 from windlass.models import EndedJob, Job, State
-from windlass.models.view import (
-    parse_id,
-)
+from windlass.models.view import parse_id
 from windlass.queue_info import QueueInfo
 from windlass.recurring import (
     apause_recurring_task,

@@ -31,13 +31,8 @@ from windlass.jobs.keys import LIMITED, UNIQUE, key_of, limit_keys, share_of
 from windlass.jobs.policies import check_policy, stored
 from windlass.jobs.results import JobResult
 from windlass.jobs.wakeups import wakeups
-from windlass.models.jobs import (
-    State,
-)
-from windlass.models.view import (
-    Job,
-    parse_id,
-)
+from windlass.models.jobs import State
+from windlass.models.view import Job, parse_id
 from windlass.signals import heard
 from windlass.task import Task, check_call
 from windlass.tasks_api import (

@@ -20,12 +20,8 @@ from windlass import conf, db
 from windlass.db import Dialect
 from windlass.jobs import announcing, lifecycle
 from windlass.models import EndedJob, LiveJob, State
-from windlass.models.jobs import (
-    LiveJobQuerySet,
-)
-from windlass.models.view import (
-    parse_id,
-)
+from windlass.models.jobs import LiveJobQuerySet
+from windlass.models.view import parse_id
 from windlass.tasks_api import DEFAULT_TASK_BACKEND_ALIAS as DEFAULT
 from windlass.twins import twin
 

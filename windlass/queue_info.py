@@ -11,9 +11,7 @@ from windlass.db import Dialect, rare
 from windlass.db.shares import shares
 from windlass.jobs import pauses
 from windlass.models import LiveJob, Queue
-from windlass.models.jobs import (
-    LiveJobQuerySet,
-)
+from windlass.models.jobs import LiveJobQuerySet
 from windlass.tasks_api import DEFAULT_TASK_BACKEND_ALIAS as DEFAULT
 from windlass.twins import twin
 

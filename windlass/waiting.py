@@ -22,9 +22,7 @@ from django.db import connections
 
 from windlass import conf
 from windlass.models import Job
-from windlass.models.view import (
-    parse_id,
-)
+from windlass.models.view import parse_id
 from windlass.tasks_api import DEFAULT_TASK_BACKEND_ALIAS as DEFAULT
 from windlass.watcher import watched
 

@@ -24,9 +24,7 @@ from django.db import Error
 from windlass import conf, db
 from windlass.jobs.wakeups import Deaf, Ear, wakeups
 from windlass.models import EndedJob, Job, LiveJob
-from windlass.models.view import (
-    parse_id,
-)
+from windlass.models.view import parse_id
 
 logger = logging.getLogger("windlass")
 

@@ -29,9 +29,7 @@ from windlass import db
 from windlass.jobs import lifecycle
 from windlass.jobs.lifecycle import CRASH_LIMIT, REVIVABLE, WAITING, Attempt
 from windlass.models import EndedJob, Job, LiveJob
-from windlass.models.jobs import (
-    ENDS,
-)
+from windlass.models.jobs import ENDS
 
 NODES = (2**62, 9)
 LANES = [db.Lane("default", 0)]

@@ -12,10 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from windlass.admin.reading import ReadOnlyAdmin, as_json, preformatted
 from windlass.models import Job, Memo
-from windlass.models.view import (
-    JobQuerySet,
-    parse_id,
-)
+from windlass.models.view import JobQuerySet, parse_id
 
 # A page shows what a job recorded first; the table has the rest.
 MOST_MEMOS = 200

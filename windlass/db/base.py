@@ -28,10 +28,7 @@ from windlass.db.rows import (
     load,
     new_row,
 )
-from windlass.models.jobs import (
-    EndedJob,
-    LiveJob,
-)
+from windlass.models.jobs import EndedJob, LiveJob
 from windlass.models.queues import Queue
 
 STEP = timedelta(microseconds=1)

@@ -43,9 +43,7 @@ from windlass.db.records import (
     Returned,
     channel,
 )
-from windlass.models.jobs import (
-    LiveJob,
-)
+from windlass.models.jobs import LiveJob
 
 # Above this many jobs, COPY beats an INSERT from JSON.
 COPY_FROM = 200

@@ -20,10 +20,7 @@ from windlass.db.records import (
     Ended,
     NewJob,
 )
-from windlass.models.jobs import (
-    EndedJob,
-    LiveJob,
-)
+from windlass.models.jobs import EndedJob, LiveJob
 
 JSON_COLUMNS = ("args", "kwargs", "history", "metadata", "policy")
 

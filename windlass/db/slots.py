@@ -22,9 +22,7 @@ from windlass.db.base import Dialect
 from windlass.db.due import put_off
 from windlass.db.records import Claimed
 from windlass.db.rows import claimed
-from windlass.models.jobs import (
-    LiveJob,
-)
+from windlass.models.jobs import LiveJob
 from windlass.models.limits import Slot, Waiter
 from windlass.models.queues import Queue
 

@@ -34,9 +34,7 @@ from windlass.jobs.retries import (
     may_retry,
 )
 from windlass.models.history import errors_of
-from windlass.models.jobs import (
-    Reason,
-)
+from windlass.models.jobs import Reason
 from windlass.signals import heard
 from windlass.tasks_api import Task, TaskError, TaskResultStatus, task_finished
 

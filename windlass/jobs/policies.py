@@ -19,9 +19,7 @@ from windlass.db import Claimed
 from windlass.exceptions import RefusedTask
 from windlass.jobs.arguments import dump_value
 from windlass.jobs.retries import seconds
-from windlass.models.jobs import (
-    Reason,
-)
+from windlass.models.jobs import Reason
 
 ON_LOST = ("retry", "fail")
 EXECUTORS = ("thread", "async", "process")

@@ -19,12 +19,8 @@ from typing import Any
 from windlass.db import Claimed, NewJob
 from windlass.jobs.resolving import call_of, copy_task, put, task_for
 from windlass.models.history import errors_of, worker_id, workers_of
-from windlass.models.jobs import (
-    State,
-)
-from windlass.models.view import (
-    Job,
-)
+from windlass.models.jobs import State
+from windlass.models.view import Job
 from windlass.tasks_api import (
     TASK_REFRESH_ATTRS,
     Task,

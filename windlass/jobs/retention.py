@@ -16,11 +16,7 @@ from datetime import datetime, timedelta
 
 from windlass.db import Dialect
 from windlass.jobs import lifecycle
-from windlass.models.jobs import (
-    EndedJob,
-    EndedJobQuerySet,
-    State,
-)
+from windlass.models.jobs import EndedJob, EndedJobQuerySet, State
 
 SUCCEEDED = (State.SUCCEEDED.value,)
 # A failed job is kept until someone has seen to it, if the project does not say.

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from windlass.models.jobs import (
-    ENDS,
-    State,
-)
+from windlass.models.jobs import ENDS, State
 
 
 class Transition(NamedTuple):

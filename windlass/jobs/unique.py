@@ -12,9 +12,7 @@ from __future__ import annotations
 from windlass.db import Dialect, NewJob
 from windlass.exceptions import DuplicateJob
 from windlass.jobs import lifecycle
-from windlass.models.jobs import (
-    Reason,
-)
+from windlass.models.jobs import Reason
 
 # A holder that ends between the insert and the look is no holder: try again.
 TRIES = 20
