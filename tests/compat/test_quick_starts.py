@@ -174,6 +174,49 @@ for job in Job.objects.order_by('-priority', 'created'):
 print(Job.objects.filter(state=Job.STATES.COMPLETE).count())
 """
 
+PROCESS_MODELS = """
+from datetime import timedelta
+
+from django.db import models
+from djprocess.models import BaseProcess, BaseProcessLog
+
+
+class ExportProcess(BaseProcess):
+    path = models.CharField(max_length=255)
+
+    def run(self):
+        self.log(f"Exporting {self.path}")
+        # ... do work ...
+        self.log("Export complete")
+
+
+class ExportProcessLog(BaseProcessLog):
+    process = models.ForeignKey(
+        ExportProcess,
+        on_delete=models.CASCADE,
+        related_name="logs",
+    )
+"""
+PROCESS_RUNS = """
+from datetime import timedelta
+from shop.models import ExportProcess
+
+process = ExportProcess.objects.create(path="/tmp/data.csv")
+process.timeout = timedelta(minutes=45)  # optional, default is 20 minutes
+print(process.status)
+process.start()  # dispatches process + per-job watchdog
+"""
+PROCESS_READS = """
+from shop.models import ExportProcess
+
+process = ExportProcess.objects.get()
+print(process.wait(timeout=60))
+page = process.paginate_logs(page=1, per_page=50)
+for entry in page:
+    print(entry.sequence, entry.level, entry.message)
+print(process.timeout_seconds())
+"""
+
 
 @pytest.fixture
 def project(committed, tmp_path):
@@ -259,3 +302,28 @@ def test_django_db_queue(project, start):
     assert states() == {"succeeded": 3, "ready": 1}
     shop.call("delete_old_jobs", "--hours", "0")
     assert states() == {"ready": 1}
+
+
+def test_djprocess(project, start):
+    files = {"shop/__init__.py": "", "shop/models.py": PROCESS_MODELS}
+    shop = project("djprocess", files)
+    shop.call("makemigrations", "shop")
+    shop.call("migrate", "shop")
+    try:
+        worker = start(**shop.env)
+        assert shop.shell(PROCESS_RUNS).splitlines()[-1] == "pending"
+
+        said = shop.shell(PROCESS_READS).splitlines()
+
+        first = said.index("succeeded")
+        lines = [line.split(" ", 2) for line in said[first + 1 : -1]]
+        assert [int(number) for number, _level, _text in lines] == [
+            *range(1, len(lines) + 1)
+        ]
+        shown = [(level, text) for _number, level, text in lines]
+        begun = shown.index(("info", "Exporting /tmp/data.csv"))
+        assert shown[begun + 1] == ("info", "Export complete")
+        assert float(said[-1]) == 45 * 60
+        assert worker.stop() == 0
+    finally:
+        shop.call("migrate", "shop", "zero")

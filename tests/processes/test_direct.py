@@ -1,5 +1,7 @@
 """Processes executed in the calling thread, and by the eager backend."""
 
+from datetime import timedelta
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -244,6 +246,15 @@ def test_a_cancel_by_its_own_run():
         report.start()
 
     assert fresh(report).status == "cancelled"
+
+
+def test_a_timeout_that_was_set_before_the_start_counts():
+    report = Report.objects.create()
+
+    report.timeout = timedelta(minutes=45)
+    report.start()
+
+    assert report.timeout_seconds() == fresh(report).timeout_seconds() == 45 * 60
 
 
 def test_nothing_is_started_without_a_time_to_run_in():

@@ -80,6 +80,8 @@ def queue(process: BaseProcess, *, restart: bool) -> bool:
         guard,
         status=PENDING,
         queued=timezone.now(),
+        # It may be set on the instance alone, just before the start.
+        timeout=process.timeout,
         run_number=F("run_number") + 1,
         run_token="",
         error="",
