@@ -58,6 +58,10 @@ class Report(BaseProcess):
         print("printed")  # noqa: T201
         print("on the other", file=sys.stderr)  # noqa: T201
         subprocess.run(["echo", "by a program"], check=True)
+        for number in range(20):
+            print("even", 2 * number)  # noqa: T201
+            self.log(f"odd {2 * number + 1}")
+        print("without an end", end="")  # noqa: T201
 
     def do_roll_back(self):
         try:

@@ -117,6 +117,12 @@ def test_all_it_says_is_in_its_log_with_where_it_came_from(runtime, executor):
         ("stderr", "warning", "on the other"),
         ("stdout", "info", "by a program"),
     }
+    lines = [line.message for line in report.logs.order_by("sequence")]
+    # What a program says comes by a pipe, at about its time.
+    lines.remove("by a program")
+    assert (lines[0], lines[-2:]) == ("Started.", ["without an end", "Finished."])
+    counted = [text.split() for text in lines if text[:4] in ("even", "odd ")]
+    assert [int(number) for _what, number in counted] == list(range(40))
     assert {line.attempt for line in report.logs.all()} == {1}
     numbers = [line.sequence for line in report.logs.all()]
     assert numbers == list(range(1, len(numbers) + 1))

@@ -10,6 +10,7 @@ from contextlib import suppress
 from windlass.processes import sinks
 from windlass.processes.lines import RECORD, STDERR, STDOUT, Line, clean, level_of
 from windlass.processes.link import Link
+from windlass.processes.printing import Printed
 
 
 class ProcessHandler(logging.Handler):
@@ -50,9 +51,16 @@ def hear_everything(link: Link, *, output: bool) -> None:
     if output:
         for number, stream in ((1, STDOUT), (2, STDERR)):
             redirect(link, number, stream)
-        for file in (sys.stdout, sys.stderr):
-            with suppress(AttributeError, ValueError, OSError):
-                file.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        hear_prints(link)
+
+
+def hear_prints(link: Link) -> None:
+    """Send what this interpreter prints as lines, in their order with the others."""
+    for name, stream in (("stdout", STDOUT), ("stderr", STDERR)):
+        file = getattr(sys, name)
+        # Without a console there may be none.
+        if file is not None and not isinstance(file, Printed):
+            setattr(sys, name, Printed(link, stream, file))
 
 
 def redirect(link: Link, number: int, stream: str) -> None:
@@ -69,5 +77,7 @@ def redirect(link: Link, number: int, stream: str) -> None:
 def flush_output() -> None:
     """Let go of what was printed."""
     for file in (sys.stdout, sys.stderr):
+        if isinstance(file, Printed):
+            file.end()
         with suppress(AttributeError, ValueError, OSError):
             file.flush()

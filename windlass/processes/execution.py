@@ -54,7 +54,11 @@ def run(
     """
     sink.log(line("Started.", stream=SYSTEM))
     try:
-        (body or process.run)()
+        try:
+            (body or process.run)()
+        finally:
+            # What it printed last comes before what is said of its end.
+            capture.flush_output()
     except BaseException as error:
         if not is_told():
             _fail(process, token, sink, error, may_repeat=may_repeat)
@@ -62,7 +66,7 @@ def run(
     if not is_told():
         sink.log(line("Finished.", stream=SYSTEM))
         # Whoever sees the end may look for the last line.
-        _flush(sink)
+        sink.flush()
         moves.end(process, moves.holds(token), moves.SUCCEEDED)
 
 
@@ -77,7 +81,7 @@ def _fail(
     text = said_by(error)
     level = "warning" if isinstance(error, Cancel | Snooze) else "error"
     sink.log(line(text, level=level, stream=SYSTEM))
-    _flush(sink)
+    sink.flush()
     moves.end(
         process,
         moves.holds(token),
@@ -85,11 +89,6 @@ def _fail(
         error=text,
         traceback="".join(traceback.format_exception(error)),
     )
-
-
-def _flush(sink: Sink) -> None:
-    capture.flush_output()
-    sink.flush()
 
 
 def _status_after(error: BaseException, *, may_repeat: bool) -> str:

@@ -77,6 +77,8 @@ def main(label: str, pk: str, database: str, answer: str) -> int:
     link = Link(given["path"], given["name"])
     sinks.own(process, link)
     capture.hear_everything(link, output=False)
+    if conf.options().capture_output:
+        capture.hear_prints(link)
     try:
         with limiting.within(conf.options()):
             process.run()

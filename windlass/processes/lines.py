@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LEVELS = ("debug", "info", "warning", "error")
 # Where a line comes from: self.log, Python's logging, output, whoever supervises.
 LOG, RECORD, STDOUT, STDERR, SYSTEM = "log", "logging", "stdout", "stderr", "system"
+LEVEL_OF_OUTPUT = {STDOUT: "info", STDERR: "warning"}
 # Characters of one line that are kept.
 MOST = 16_384
 CUT = " … ({:,} more characters)"

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 from windlass.processes.collector import Collector
-from windlass.processes.lines import MOST, Line, clean
+from windlass.processes.lines import LEVEL_OF_OUTPUT, MOST, Line, clean
 from windlass.runtime import ledger
 
 logger = logging.getLogger("windlass")
@@ -30,7 +30,6 @@ REST = 0.004
 # Seconds for what a run has said before its end, and somebody may go on saying.
 DRAIN = 2.0
 YOUNG = 60.0
-LEVELS = {"stdout": "info", "stderr": "warning"}
 
 
 def path_of(job_id: str, claim: int) -> str:
@@ -235,7 +234,7 @@ class Output:
             self.rest = b""
 
     def _say(self, whole: list[bytes]) -> None:
-        now, level = time.time(), LEVELS[self.stream]
+        now, level = time.time(), LEVEL_OF_OUTPUT[self.stream]
         lines = [
             # A bar that was drawn over and over is what it was in the end.
             Line(now, level, self.stream, clean(text.rpartition("\r")[2] or text))
