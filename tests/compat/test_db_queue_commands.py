@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from tests.integration.runtime import ROOT, environment
+from tests.integration.runtime import ROOT, environment, once_in_all
 from tests.running import run_ready
 from tests.waiting import eventually
 from windlass import api
@@ -176,6 +176,7 @@ def lines(path):
     return path.read_text().splitlines() if path.exists() else []
 
 
+@once_in_all
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -193,6 +194,7 @@ def test_flags_of_the_worker_that_make_no_sense_exit_2(worker, arguments, compla
     assert "Traceback" not in runtime.said()
 
 
+@once_in_all
 def test_a_worker_runs_every_step_of_the_jobs_of_its_queue(worker):
     made = QueueJob.objects.create(name="greet")
     failed = QueueJob.objects.create(name="fail")
@@ -208,6 +210,7 @@ def test_a_worker_runs_every_step_of_the_jobs_of_its_queue(worker):
     assert job(made.pk).workspace["said"] == "Task 1 says: Hello, task 2!"
 
 
+@once_in_all
 def test_a_worker_may_serve_another_queue(worker, tmp_path):
     path = str(tmp_path / "notes")
     for queue in ("other", "default"):
@@ -218,6 +221,7 @@ def test_a_worker_may_serve_another_queue(worker, tmp_path):
     assert [line.split()[1] for line in lines(tmp_path / "notes")] == ["other"]
 
 
+@once_in_all
 def test_between_two_jobs_a_worker_waits_as_long_as_it_is_told(worker):
     made = [QueueJob.objects.create(name="greet").pk for _ in range(2)]
 
@@ -237,6 +241,7 @@ def test_between_two_jobs_a_worker_waits_as_long_as_it_is_told(worker):
         assert (began - ended).total_seconds() >= 0.7
 
 
+@once_in_all
 def test_a_dry_run_starts_nothing(committed, journal):
     QueueJob.objects.create(name="greet")
     done = subprocess.run(
@@ -264,6 +269,7 @@ def test_a_dry_run_starts_nothing(committed, journal):
     assert QueueJob.objects.get().state == "NEW"
 
 
+@once_in_all
 def test_a_worker_that_was_told_to_stop_shows_that_and_ends_its_job(worker, tmp_path):
     gate, began = tmp_path / "gate", tmp_path / "began"
     held = QueueJob.objects.create(

@@ -5,6 +5,7 @@ import signal
 import pytest
 
 from tests.integration.project import tasks
+from tests.integration.runtime import once_in_all
 from tests.waiting import eventually
 from windlass import api
 from windlass.compat.client import create_task, wait_for_completion
@@ -24,6 +25,7 @@ def run_worker(start):
     return run_worker
 
 
+@once_in_all
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -41,6 +43,7 @@ def test_flags_that_make_no_sense_exit_2(run_worker, arguments, said):
     assert "Traceback" not in runtime.said()
 
 
+@once_in_all
 def test_it_runs_tasks_of_every_queue_in_one_thread(run_worker):
     create_task("tests.named.multiply", args=[2, 3])
     create_task("tests.named.multiply", args=[2, 4], queue_name="elsewhere")
@@ -53,6 +56,7 @@ def test_it_runs_tasks_of_every_queue_in_one_thread(run_worker):
     assert [task.result for task in results] == ["6", "8"]
 
 
+@once_in_all
 def test_concurrency_is_the_number_of_threads(run_worker, tmp_path):
     (tmp_path / "here").mkdir()
     made = [
@@ -80,6 +84,7 @@ def test_two_retries_are_three_attempts(run_worker, tmp_path):
     assert (tmp_path / "bad").stat().st_size == 3
 
 
+@once_in_all
 def test_without_a_number_the_settings_say_it(run_worker):
     made = create_task(f"{HERE}.fail")
 
@@ -90,6 +95,7 @@ def test_without_a_number_the_settings_say_it(run_worker):
     assert (made.status, made.retry_count) == ("FAILED", 0)
 
 
+@once_in_all
 def test_what_says_its_own_number_keeps_it(run_worker):
     plain = create_task(f"{HERE}.fail", max_attempts=1)
     decorated = tasks.system_exit.enqueue()
@@ -101,6 +107,7 @@ def test_what_says_its_own_number_keeps_it(run_worker):
         assert (job.state, job.attempts) == ("failed", 1)
 
 
+@once_in_all
 def test_a_task_whose_worker_was_killed_is_repeated_by_the_number(run_worker, tmp_path):
     made = create_task(f"{HERE}.die_first", args=[str(tmp_path / "died")])
 
@@ -110,6 +117,7 @@ def test_a_task_whose_worker_was_killed_is_repeated_by_the_number(run_worker, tm
     assert (task.status, task.result, task.retry_count) == ("COMPLETED", "alive", 1)
 
 
+@once_in_all
 def test_without_a_retry_a_task_whose_worker_was_killed_fails(run_worker, tmp_path):
     made = create_task(f"{HERE}.die_first", args=[str(tmp_path / "died")])
 
@@ -119,6 +127,7 @@ def test_without_a_retry_a_task_whose_worker_was_killed_fails(run_worker, tmp_pa
     assert (task.status, task.retry_count) == ("FAILED", 0)
 
 
+@once_in_all
 def test_sigterm_lets_work_in_hand_end(run_worker, tmp_path):
     (tmp_path / "here").mkdir()
     made = create_task(f"{HERE}.meet", args=[str(tmp_path / "here"), 2])

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from tests.integration.project.jobs import JOBS, STEPS
+from tests.integration.runtime import once_in_all
 from tests.waiting import eventually
 from windlass.models import Job, LiveJob
 
@@ -65,6 +66,7 @@ def test_a_step_whose_worker_is_killed_runs_again_and_no_other_does(start, tmp_p
     assert signed[0][1] == worker != signed[1][1]
 
 
+@once_in_all
 def test_another_worker_may_take_over_between_two_steps(start):
     job = Job.objects.create(name="every_kind")
     start("--max-jobs", "1", "--drain").wait()
@@ -77,6 +79,7 @@ def test_another_worker_may_take_over_between_two_steps(start):
     assert len(workers) > 1
 
 
+@once_in_all
 def test_a_step_that_runs_too_long_is_ended_and_its_hook_told(start):
     job = Job.objects.create(name="endless")
 

@@ -37,6 +37,7 @@ def test_members_that_end_in_several_workers_at_once_let_the_next_one_go_once(st
     assert not LiveJob.objects.exists()
 
 
+@once_in_all
 def test_a_running_member_of_a_cancelled_run_is_stopped(start):
     flow = Workflow("long")
     flow.add(tasks.endless)
@@ -52,6 +53,7 @@ def test_a_running_member_of_a_cancelled_run_is_stopped(start):
     assert run.progress.cancelled == 2
 
 
+@once_in_all
 def test_tasks_in_processes_of_their_own_and_on_the_loop_take_part(start):
     flow = Workflow("kinds")
     flow.add(tasks.double, flow.add(tasks.apart, 3), name="last")

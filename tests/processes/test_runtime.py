@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
-from tests.integration.runtime import is_running, kill, workers
+from tests.integration.runtime import is_running, kill, once_in_all, workers
 from tests.processes.models import Export, Report, Stubborn
 from tests.waiting import eventually
 from windlass.models import Job
@@ -55,6 +55,7 @@ def says(process, text):
     return eventually(lambda: [s for s in said(process) if text in s])
 
 
+@once_in_all
 @pytest.mark.parametrize("executor", ["fork", "spawn"])
 def test_a_process_runs_in_a_process_and_group_of_its_own(runtime, executor):
     started = runtime(EXECUTOR=executor)
@@ -73,6 +74,7 @@ def test_a_process_runs_in_a_process_and_group_of_its_own(runtime, executor):
     eventually(lambda: Job.objects.get(pk=id).state == "succeeded")
 
 
+@once_in_all
 @pytest.mark.parametrize("executor", ["fork", "spawn"])
 def test_a_failure_is_told_with_its_traceback(runtime, executor):
     runtime(EXECUTOR=executor)
@@ -88,6 +90,7 @@ def test_a_failure_is_told_with_its_traceback(runtime, executor):
     assert "It goes wrong." in job.errors[0].traceback
 
 
+@once_in_all
 @pytest.mark.parametrize("executor", ["fork", "spawn"])
 def test_a_process_that_vanishes_has_failed_and_says_how(runtime, executor):
     runtime(EXECUTOR=executor)
@@ -128,6 +131,7 @@ def test_all_it_says_is_in_its_log_with_where_it_came_from(runtime, executor):
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+@once_in_all
 def test_output_is_left_alone_where_it_is_not_wanted(runtime):
     runtime(CAPTURE_OUTPUT=False)
     report = Report.objects.create(kind="say")
@@ -161,6 +165,7 @@ def test_a_log_is_not_held_up_by_what_the_run_has_locked(runtime):
     assert report.logs.order_by("sequence").last().sequence == 5_003
 
 
+@once_in_all
 def test_lines_are_readable_while_it_runs_and_survive_its_kill(runtime):
     runtime()
     report = Report.objects.create(kind="wait")
@@ -200,6 +205,7 @@ def test_a_timeout_climbs_every_rung_and_nothing_is_left(runtime):
     assert neighbour.status == "running"
 
 
+@once_in_all
 def test_what_comes_to_an_end_after_it_was_told_to_stop_has_timed_out(runtime):
     runtime()
     report = Report.objects.create(kind="swallow", timeout=SOON)
@@ -208,6 +214,7 @@ def test_what_comes_to_an_end_after_it_was_told_to_stop_has_timed_out(runtime):
     assert ran(report).status == "timed_out"
 
 
+@once_in_all
 @pytest.mark.parametrize("executor", ["fork", "spawn"])
 def test_a_cancel_returns_at_once_and_is_told_when_the_code_is_dead(runtime, executor):
     runtime(EXECUTOR=executor)
@@ -227,6 +234,7 @@ def test_a_cancel_returns_at_once_and_is_told_when_the_code_is_dead(runtime, exe
     assert "Cancel was asked for." in said(report)
 
 
+@once_in_all
 def test_one_that_waits_is_cancelled_and_never_runs(runtime):
     report = Report.objects.create()
     id = report.start()
@@ -243,6 +251,7 @@ def test_one_that_waits_is_cancelled_and_never_runs(runtime):
     assert Job.objects.get(pk=id).state == "cancelled"
 
 
+@once_in_all
 def test_a_killed_worker_fails_what_may_not_run_again(runtime):
     started = runtime()
     report = Report.objects.create(kind="wait")
@@ -271,6 +280,7 @@ def test_a_killed_worker_repeats_what_may_run_again(runtime):
     assert [entry["attempt"] for entry in report.history] == [1, 2]
 
 
+@once_in_all
 def test_a_host_that_is_gone_is_followed_by_another_whose_timeout_counts(runtime):
     first = runtime()
     report = Stubborn.objects.create(kind="wait", timeout=timedelta(seconds=3))
@@ -285,6 +295,7 @@ def test_a_host_that_is_gone_is_followed_by_another_whose_timeout_counts(runtime
     assert report.attempts == 2
 
 
+@once_in_all
 def test_attempts_remain_until_one_goes_well(runtime):
     runtime()
     report = Stubborn.objects.create(kind="second_time")
@@ -295,6 +306,7 @@ def test_attempts_remain_until_one_goes_well(runtime):
     assert [entry["status"] for entry in report.history] == ["pending", "succeeded"]
 
 
+@once_in_all
 def test_a_restart_runs_again_with_numbers_that_go_on(runtime):
     runtime()
     report = Report.objects.create()
@@ -340,6 +352,7 @@ def test_other_keys_and_logs_with_columns_of_their_own(runtime):
     ]
 
 
+@once_in_all
 def test_a_start_that_is_rolled_back_starts_nothing(runtime):
     from django.db import transaction
 
@@ -368,6 +381,7 @@ def test_a_follower_sees_lines_as_they_come(runtime):
     assert re.search("It ended after", lines[-1])
 
 
+@once_in_all
 def test_a_process_whose_job_is_thrown_away_is_cancelled(runtime):
     from windlass import api
 
@@ -378,6 +392,7 @@ def test_a_process_whose_job_is_thrown_away_is_cancelled(runtime):
     assert ran(report).status == "cancelled"
 
 
+@once_in_all
 def test_what_ends_while_its_worker_stops_has_ended(runtime):
     started = runtime()
     report = Report.objects.create(kind="linger")
@@ -391,6 +406,7 @@ def test_what_ends_while_its_worker_stops_has_ended(runtime):
     assert started.wait() == 0
 
 
+@once_in_all
 def test_what_a_stop_has_interrupted_fails_or_waits_for_the_next_worker(runtime):
     first = runtime(options={**OPTIONS, "shutdown_timeout": 0.3})
     once, twice = Report.objects.create(kind="wait"), Stubborn(kind="wait")
@@ -408,6 +424,7 @@ def test_what_a_stop_has_interrupted_fails_or_waits_for_the_next_worker(runtime)
     assert ran(twice).status == "cancelled"
 
 
+@once_in_all
 @pytest.mark.parametrize("executor", ["fork", "spawn"])
 def test_a_run_that_reaches_its_memory_limit_says_so(runtime, executor):
     runtime(EXECUTOR=executor, MEMORY_LIMIT="512M")
@@ -421,6 +438,7 @@ def test_a_run_that_reaches_its_memory_limit_says_so(runtime, executor):
     assert "Hoarding." in said(report)
 
 
+@once_in_all
 def test_a_run_that_uses_up_its_cpu_time_says_so(runtime):
     runtime(CPU_LIMIT=1)
     report = Report.objects.create(kind="compute")
@@ -434,6 +452,7 @@ def test_a_run_that_uses_up_its_cpu_time_says_so(runtime):
     )
 
 
+@once_in_all
 def test_what_does_not_hear_of_its_limit_is_killed_and_named(runtime):
     runtime(CPU_LIMIT=1)
     report = Report.objects.create(kind="compute_in_c")
