@@ -26,6 +26,7 @@ def next_step(job, **columns):
         "policy": '{"step": 1}',
         "history": '[{"attempt": 1}]',
         "workspace": '{"a": 2, "é": "\\ud83d\\ude80"}',
+        "ran": 0.25,
     }
     return Advanced(job.id, job.claim, **{**said, **columns})
 

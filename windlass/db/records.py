@@ -118,6 +118,7 @@ class Advanced(NamedTuple):
     policy: str
     history: str
     workspace: str
+    ran: float  # seconds
 
 
 # What moves from a live row to an ended one unchanged.

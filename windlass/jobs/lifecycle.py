@@ -104,7 +104,9 @@ def complete(attempt: Attempt, return_value: str | None) -> Ended:
 def advance(attempt: Attempt, entry: dict[str, Any], **following: Any) -> Advanced:
     """Put a job whose step is done back to waiting, with what its next step needs."""
     job = attempt.job
-    return Advanced(job.id, job.claim, history=_with_entry(job, entry), **following)
+    following |= {"history": _with_entry(job, entry)}
+    ran = attempt.ended - attempt.started
+    return Advanced(job.id, job.claim, ran=ran, **following)
 
 
 def fail(attempt: Attempt, entry: dict[str, Any], *, retry_in: float | None) -> Move:

@@ -270,8 +270,9 @@ class Worker:
             elif report.outcome is not None:
                 move = report.outcome.move
                 if type(move) is db.Ended and move.started_at is not None:
-                    seconds += move.finished_at - move.started_at
-                    ran += 1
+                    seconds, ran = seconds + move.finished_at - move.started_at, ran + 1
+                elif type(move) is db.Advanced:
+                    seconds, ran = seconds + move.ran, ran + 1
         if ran:
             self.claimer.took(seconds, ran)
         if self.recycling.reached(settled=sum(bool(r.outcome) for r in reports)):
