@@ -22,7 +22,7 @@ def worker():
         stopping=None,
         budget=None,
         holds=set(),
-        worker=SimpleNamespace(queues=("default", "mail*"), max_jobs=None),
+        worker=SimpleNamespace(queues=("default", "mail*"), max_jobs=None, job_pause=0),
         claimer=SimpleNamespace(seconds_per_job=None),
         attention=SimpleNamespace(set=lambda: None),
         threads=SimpleNamespace(jobs=SimpleNamespace(put=started.append)),
@@ -82,10 +82,13 @@ def test_who_has_just_begun_is_waited_for(handover):
         # A worker that counts its jobs would run more than it may.
         ({"budget": object()}, False),
         (
-            {"worker": SimpleNamespace(queues=("default",), max_jobs=5)},
+            {"worker": SimpleNamespace(queues=("default",), max_jobs=5, job_pause=0)},
             False,
         ),
-        ({"worker": SimpleNamespace(queues=("other",), max_jobs=None)}, False),
+        (
+            {"worker": SimpleNamespace(queues=("other",), max_jobs=None, job_pause=0)},
+            False,
+        ),
     ],
 )
 def test_a_worker_takes_what_it_serves_while_it_may_work(

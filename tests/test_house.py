@@ -52,7 +52,7 @@ BANNED = {
 FILE_LINES, FUNCTION_LINES, MEDIAN_LINES = 300, 40, 8
 # Lines of code, and the straight line's length: docs/adr/0011 says why these.
 CORE_LINES = 12_600
-STRAIGHT_FUNCTIONS, STRAIGHT_FILES = {"postgresql": 38}, 13
+STRAIGHT_FUNCTIONS, STRAIGHT_FILES = {"postgresql": 38}, 14
 # Files over their budget: the decision record that allows it.
 LARGE_FILES: dict[str, str] = {}
 LARGE_FUNCTIONS: dict[str, str] = {}

@@ -167,7 +167,11 @@ def record(db: Dialect, node: int, moves: Sequence[Move]) -> set[str]:
     """
     ends = [move for move in moves if type(move) is Ended]
     returns = [move for move in moves if type(move) is Returned]
-    moved = _finish(db, node, ends) if ends else set()
+    moved: set[str] = set()
+    if followed := [end.id for end in ends if end.is_followed]:
+        moved = _finish_followed(db, node, ends, followed)
+    elif ends:
+        moved = db.finish(node, ends)
     if cancelled := [end.id for end in ends if end.state == "cancelled"]:
         # What was asked for is done, and a retry is a life that nobody cancelled.
         cancels.forget_cancels(db, cancelled)
@@ -178,10 +182,9 @@ def record(db: Dialect, node: int, moves: Sequence[Move]) -> set[str]:
     return moved
 
 
-def _finish(db: Dialect, node: int, ends: Sequence[Ended]) -> set[str]:
-    followed = [end.id for end in ends if end.is_followed]
-    if not followed:
-        return db.finish(node, ends)
+def _finish_followed(
+    db: Dialect, node: int, ends: Sequence[Ended], followed: Sequence[str]
+) -> set[str]:
     with db.transaction():
         moved = db.finish(node, ends)
         followers.tell_ended(db, [id for id in followed if id in moved])
