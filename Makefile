@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
 PYTEST_ARGS ?=
+# More of them, for the tests on PostgreSQL alone.
+POSTGRESQL_ARGS ?=
 FAULT_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -44,11 +46,11 @@ test-sqlite: $(DEV)
 test-postgresql: $(DEV)
 ifdef WINDLASS_TEST_PG_HOST
 	@echo "==> tests on PostgreSQL at $(WINDLASS_TEST_PG_HOST)"
-	@WINDLASS_TEST_DATABASE=postgresql $(PYTEST)
+	@WINDLASS_TEST_DATABASE=postgresql $(PYTEST) $(POSTGRESQL_ARGS)
 else
 	@echo "==> tests on PostgreSQL, a server of our own"
 	@WINDLASS_TEST_DATABASE=postgresql \
-		$(BIN)/python tests/with_postgres.py $(PYTEST)
+		$(BIN)/python tests/with_postgres.py $(PYTEST) $(POSTGRESQL_ARGS)
 endif
 
 test-mysql: $(DEV)
