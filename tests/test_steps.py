@@ -10,7 +10,7 @@ from django.utils import timezone
 from tests import stepped
 from tests.running import run_one, run_ready
 from windlass import api
-from windlass.exceptions import EnqueueError
+from windlass.exceptions import EnqueueError, StaleJob
 from windlass.jobs import resolving
 from windlass.models import Job, LiveJob, State
 from windlass.signals import job_advanced
@@ -133,6 +133,13 @@ def test_a_job_is_created_in_the_callers_transaction():
     assert not Job.objects.exists()
 
 
+def test_a_job_is_stored_on_the_database_of_its_backend():
+    with pytest.raises(EnqueueError, match="not stored on the database 'elsewhere'"):
+        Job.objects.using("elsewhere").create(name="cats")
+
+    assert Job.objects.using("default").create(name="cats").state == State.READY
+
+
 def test_jobs_are_not_stored_in_bulk():
     with pytest.raises(TypeError, match="bulk"):
         Job.objects.bulk_create([Job(name="cats")])
@@ -171,6 +178,38 @@ def test_the_steps_run_in_their_order_and_share_the_workspace():
     assert heard == ["e", "a", "a", "f"]
     assert [entry.get("done") for entry in done.history] == CATS[:2]
     assert len(done.worker_ids) == 1
+
+
+def test_a_step_is_given_the_job_as_the_database_has_it(jobs, monkeypatch):
+    seen = []
+
+    def look(job):
+        seen.append((job, Job.objects.get(pk=job.pk)))
+
+    monkeypatch.setattr(stepped, "feed", look)
+    Job.objects.create(name="cats", workspace={"n": 1}, priority=7)
+    run_one()
+    run_one()
+
+    ((given, stored),) = seen
+    for field in Job._meta.concrete_fields:
+        if field.name != "started_at":
+            value, expected = getattr(given, field.name), getattr(stored, field.name)
+            assert (field.name, value) == (field.name, expected)
+    assert abs(given.started_at - stored.started_at) < timedelta(minutes=1)
+    assert (given._state.adding, given._state.db) == (False, "default")
+    given.refresh_from_db()
+
+
+def test_a_step_that_somebody_else_has_is_not_begun():
+    job = Job.objects.create(name="cats")
+    (claimed,) = api.claim_ready_jobs()
+    LiveJob.objects.filter(pk=job.pk).update(claim=2)
+
+    with pytest.raises(StaleJob):
+        api.execute_claimed_job(claimed)
+
+    assert stepped.calls == []
 
 
 def test_a_path_may_be_a_step_twice(jobs):

@@ -45,8 +45,8 @@ def by_redis(redis, settings, start):
     wakeups._by_redis.cache_clear()
 
 
-def subscribers(redis):
-    said = redis.cli("pubsub", "numsub", "windlass_default")
+def subscribers(redis, channel="windlass_default"):
+    said = redis.cli("pubsub", "numsub", channel)
     return int(said.split()[-1]) if said.strip() else 0
 
 
@@ -73,8 +73,9 @@ def test_a_job_is_told_of_at_its_commit_and_not_before(redis, by_redis, monkeypa
     monkeypatch.setattr(redis_wakeups, "TELL_EVERY", 60)
 
     listener = package.Redis.from_url(redis.url).pubsub(ignore_subscribe_messages=True)
-    listener.subscribe("windlass_default/queue/default")
-    eventually(lambda: listener.get_message(timeout=0.1) is None)
+    channel = "windlass_default/queue/default"
+    listener.subscribe(channel)
+    eventually(lambda: subscribers(redis, channel) == 1)
 
     with transaction.atomic():
         tasks.work.enqueue()

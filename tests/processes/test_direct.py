@@ -6,6 +6,9 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from tests.processes.models import Export, Report, Silent, Yearly
+from windlass import conf
+from windlass.models import LiveJob
+from windlass.processes import settling
 
 pytestmark = pytest.mark.django_db
 
@@ -255,6 +258,29 @@ def test_a_timeout_that_was_set_before_the_start_counts():
     report.start()
 
     assert report.timeout_seconds() == fresh(report).timeout_seconds() == 45 * 60
+
+
+@pytest.mark.parametrize("model", [Report, Export])
+def test_the_sweep_comes_to_every_process_however_many_wait(
+    settings, monkeypatch, model
+):
+    settings.WINDLASS_PROCESSES = {}
+    monkeypatch.setattr(settling, "BATCH", 2)
+    waiting = [model.objects.create() for _each in range(5)]
+    for process in waiting:
+        process.start()
+    last = max(waiting, key=lambda process: process.pk)
+    LiveJob.objects.filter(pk=last.celery_task_id).delete()
+    long_ago = last.queued - timedelta(hours=1)
+    model.objects.filter(pk=last.pk).update(queued=long_ago)
+
+    sweep = settling.Sweep(conf.options("default"))
+    for _look in range(3):
+        sweep.tick()
+
+    assert (fresh(last).status, fresh(last).error) == ("failed", "Its job is gone.")
+    left = model.objects.exclude(pk=last.pk).values_list("status", flat=True)
+    assert set(left) == {"pending"}
 
 
 def test_nothing_is_started_without_a_time_to_run_in():

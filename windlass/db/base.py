@@ -216,6 +216,11 @@ class Dialect:
         rows = rows.filter(id__in=[item.id for item in fenced], node=node)
         return [row for row in rows if (str(row.id), row.claim) in claims]
 
+    def key(self, id: str) -> str:
+        """A job's id as this database has it."""
+        native = self.connection.features.has_native_uuid_field
+        return id if native else id.replace("-", "")
+
     def is_conflict(self, error: BaseException) -> bool:
         """Whether an error means "someone was faster, try again", not "I am away"."""
         return False

@@ -77,12 +77,11 @@ def let_go(
 
 def _row(db: Dialect, change: Change, hold: str, now: datetime) -> tuple[Any, ...]:
     due = max(now, change.due) if change.due else now
-    is_native = db.connection.features.has_native_uuid_field
     return (
         *(json.dumps(each) for each in (change.args, change.kwargs, change.policy)),
         change.share,
         db.connection.ops.adapt_datetimefield_value(due),
-        change.id if is_native else change.id.replace("-", ""),
+        db.key(change.id),
         hold,
     )
 

@@ -126,7 +126,7 @@ class MySQL(Dialect):
 
     def _row(self, job: NewJob, now: datetime) -> tuple[Any, ...]:
         due = now if job.run_after is None else max(now, job.run_after)
-        values = (self._key(job.id), *job[1:8], *job[9:12])
+        values = (self.key(job.id), *job[1:8], *job[9:12])
         return (*values, self._text(now), self._text(due))
 
     # Claim
@@ -172,7 +172,7 @@ class MySQL(Dialect):
             held = self._fenced(cursor, node, ends)
             if held:
                 cursor.execute(FINISH, [json.dumps([self._end(end) for end in held])])
-                keys = [self._key(end.id) for end in held]
+                keys = [self.key(end.id) for end in held]
                 cursor.execute(DELETE.format(ids=_marks(keys)), keys)
         moved = {end.id for end in held}
         if len(moved) < len(ends):
@@ -182,14 +182,14 @@ class MySQL(Dialect):
     def _fenced(self, cursor: Any, node: int, ends: Sequence[Ended]) -> list[Ended]:
         if not ends:
             return []
-        keys = [self._key(end.id) for end in ends]
+        keys = [self.key(end.id) for end in ends]
         cursor.execute(FENCED.format(ids=_marks(keys)), (*keys, node))
         claims = {(str(uuid.UUID(str(key))), claim) for key, claim in cursor.fetchall()}
         return [end for end in ends if (end.id, end.claim) in claims]
 
     def _end(self, end: Ended) -> list[Any]:
         return [
-            *(self._key(end.id), end.state, end.reason),
+            *(self.key(end.id), end.state, end.reason),
             None if end.started_at is None else self._text(self.moment(end.started_at)),
             self._text(self.moment(end.finished_at)),
             *(end.return_value, end.history, end.attempt_back, end.crashed),
@@ -204,7 +204,7 @@ class MySQL(Dialect):
         with self._writing() as cursor:
             for back in returns:
                 change = (back.attempt_back, back.crashed, back.history, back.workspace)
-                fence = (self._key(back.id), back.claim, node)
+                fence = (self.key(back.id), back.claim, node)
                 cursor.execute(sql, (round(back.delay * 1e6), *change, *fence))
                 if cursor.rowcount:
                     moved.add(back.id)
@@ -239,10 +239,6 @@ class MySQL(Dialect):
         offset = datetime.now(timezone.get_default_timezone()).utcoffset()
         seconds = int(offset.total_seconds()) if offset else 0
         return f"(UTC_TIMESTAMP(6) + INTERVAL {seconds} SECOND)"
-
-    def _key(self, id: str) -> str:
-        native = self.connection.features.has_native_uuid_field
-        return id if native else id.replace("-", "")
 
     def _text(self, moment: datetime) -> str:
         return str(self.connection.ops.adapt_datetimefield_value(moment))

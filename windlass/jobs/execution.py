@@ -46,7 +46,7 @@ def run(job: Claimed, executor: Executor) -> Outcome:
         # Only what nobody can put on an event loop goes the long way round.
         call = task.call if resolving.is_coroutine(job.task_path) else task.func
         if job.policy is not None and STEP in job.policy:
-            step = steps.load(job, executor.database)
+            step = steps.load(job, executor, started)
             call = partial(step.call, call)
         if getattr(task, "atomic", False) and executor.database:
             call = partial(call, *args, **kwargs)
@@ -79,7 +79,7 @@ async def arun(job: Claimed, executor: Executor) -> Outcome:
         args, kwargs = _arguments(job, task, result, executor)
         call = task.func
         if job.policy is not None and STEP in job.policy:
-            step = await sync_to_async(steps.load)(job, executor.database)
+            step = await sync_to_async(steps.load)(job, executor, started)
             call = partial(step.acall, call)
         executor.begin(job)
         try:

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError
 from django.utils.module_loading import import_string
 
-from windlass import conf
-from windlass.db import Advanced, Claimed, Ended
-from windlass.exceptions import JobCancelled, RefusedTask
+from windlass import conf, db
+from windlass.db import Advanced, Claimed, Ended, planned
+from windlass.exceptions import JobCancelled, RefusedTask, StaleJob
 from windlass.jobs import attempts, lifecycle, outcomes, resolving
 from windlass.jobs.arguments import dump_value
 from windlass.jobs.keys import limit_keys
@@ -30,7 +30,7 @@ from windlass.jobs.lifecycle import Attempt
 from windlass.jobs.outcomes import Executor, Outcome
 from windlass.jobs.policies import read, stored
 from windlass.jobs.retries import Cancel, Snooze, Suspended
-from windlass.models import Job
+from windlass.models import Job, State
 from windlass.tasks_api import Task
 
 logger = logging.getLogger("windlass")
@@ -43,13 +43,40 @@ NO_FAILURES = (Snooze, Suspended, Cancel, JobCancelled)
 LATER = 1.0
 
 
-def load(claimed: Claimed, database: str) -> Step:
+def load(claimed: Claimed, executor: Executor, started: float) -> Step:
     """What a step's function is called with; raise Snooze if it cannot be read."""
     try:
-        return Step(claimed, Job.objects.using(database).get(pk=claimed.id))
+        own = db.dialect(executor.database)
+        columns = planned.held(own, executor.node, claimed)
     except DatabaseError as error:
         # The task has not begun, so its attempt is not spent.
         raise Snooze(LATER) from error
+    if columns is None:
+        raise StaleJob(f"Job {claimed.id}: somebody else has it, so it was not begun.")
+    return Step(claimed, _job(claimed, executor, started, columns))
+
+
+def _job(
+    claimed: Claimed, executor: Executor, started: float, columns: dict[str, Any]
+) -> Job:
+    """The job as ``Job.objects.get()`` would give it, without asking again."""
+    names = ("id", "backend_alias", "queue_name", "task_path", "enqueued_at")
+    numbers = ("attempts", "max_attempts", "crashes")
+    texts = ("args", "kwargs", "history", "metadata", "policy")
+    job = Job(
+        **{name: getattr(claimed, name) for name in (*names, *numbers)},
+        **{name: json.loads(getattr(claimed, name) or "null") for name in texts},
+        **columns,
+        state=State.RUNNING,
+        reason="",
+        priority=-claimed.nice,
+        run_after=claimed.available_at,
+        started_at=executor.moment(started),
+        node=executor.node,
+    )
+    job.id = UUID(claimed.id)
+    job._state.adding, job._state.db = False, executor.database
+    return job
 
 
 class Step:
@@ -160,8 +187,9 @@ def conclude(step: Step, outcome: Outcome, executor: Executor) -> Outcome:
     """The same outcome for a job with steps: what is next, and its workspace."""
     move = outcome.move
     if type(move) is Ended and move.state == "succeeded":
-        started = move.started_at or time.time()
-        attempt = Attempt(step.claimed, executor.node, started, move.finished_at)
+        started, ended = move.started_at, move.finished_at
+        assert started is not None, "it has run"
+        attempt = Attempt(step.claimed, executor.node, started, ended)
         try:
             following = step.advance(attempt)
         except RefusedTask as error:

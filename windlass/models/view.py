@@ -16,10 +16,10 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
 from windlass import conf
-from windlass.exceptions import JobCancelled
+from windlass.exceptions import EnqueueError, JobCancelled
 from windlass.models.history import errors_of, workers_of
 from windlass.models.jobs import LiveJob, Reason, State
-from windlass.tasks_api import TaskError
+from windlass.tasks_api import DEFAULT_TASK_BACKEND_ALIAS, TaskError
 
 SAY_VERBS = "Enqueue, retry, cancel or discard it with windlass.api."
 # By its path: what is enqueued is for the layers above to say.
@@ -35,9 +35,17 @@ class JobQuerySet(models.QuerySet["Job"]):
 
         Takes ``name``, and if wanted ``workspace`` (a dict of what JSON can hold),
         ``queue_name``, ``priority``, ``run_after`` (an aware time or a timedelta) and
-        ``backend_alias``. Gives back the stored job; raises EnqueueError with nothing
-        stored.
+        ``backend_alias``, whose database it goes to. Gives back the stored job; raises
+        EnqueueError with nothing stored.
         """
+        alias = said.get("backend_alias", DEFAULT_TASK_BACKEND_ALIAS)
+        asked = getattr(self, "_db", None)
+        if asked is not None and asked != conf.options(alias).database_alias:
+            raise EnqueueError(
+                f"A job of the backend {alias!r} is not stored on the database "
+                f"{asked!r}: leave out using(), or name the backend that is. "
+                "Nothing was stored."
+            )
         enqueue: Callable[..., Job] = import_string(ENQUEUE_STEPS)
         return enqueue(**said)
 
@@ -135,7 +143,8 @@ class Job(models.Model):
         Without ``exclude_future_jobs`` those that wait for a time count as well. Reads
         all jobs that have not ended; not for hot paths.
         """
-        own = conf.options(backend_alias or conf.aliases()[0])
+        first = next(iter(conf.aliases()), DEFAULT_TASK_BACKEND_ALIAS)
+        own = conf.options(backend_alias or first)
         rows = LiveJob.objects.using(own.database_alias).waiting()
         if exclude_future_jobs:
             rows = rows.filter(~Q(hold="") | Q(available_at__lte=timezone.now()))

@@ -95,9 +95,9 @@ class ProcessAttendant(Attendant):
 
     def _verdict(self, outcome: Outcome, said: dict[str, Any]) -> tuple[str, str, str]:
         move = outcome.move
-        history = json.loads(move.history) if move.history else []
-        traceback = history[-1].get("traceback", "") if history else ""
-        text = _last_line(traceback)
+        history = json.loads(move.history or "[]") or [{}]
+        traceback = history[-1].get("traceback", "")
+        text = moves.last_line(traceback)
         if isinstance(outcome.error, JobTimeout) and self.process is not None:
             text = moves.too_long(self.process)
         elif isinstance(outcome.error, JobCancelled):
@@ -154,8 +154,3 @@ def _used(said: dict[str, Any]) -> str:
 
 def _exit(said: dict[str, Any]) -> str:
     return how_it_ended(said["exit"]) if "exit" in said else "is gone"
-
-
-def _last_line(traceback: str) -> str:
-    lines = traceback.strip().splitlines()
-    return lines[-1] if lines else ""

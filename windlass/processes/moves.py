@@ -121,9 +121,6 @@ def begin(process: BaseProcess, token: str, *, run: int | None = None) -> bool:
         before = rows(process).select_for_update().filter(guard).first()
         if before is None:
             return False
-        history = before.history or []
-        if before.status == RUNNING:
-            history = [*history, _entry(before, "lost", "Its worker was gone.")]
         return update(
             process,
             guard,
@@ -136,7 +133,7 @@ def begin(process: BaseProcess, token: str, *, run: int | None = None) -> bool:
             progress_data=None,
             worker_pid=os.getpid(),
             worker_host=identity.host().split("/")[0],
-            history=history[-MOST_HISTORY:],
+            history=_history(before, "lost", "Its worker was gone."),
         )
 
 
@@ -153,16 +150,13 @@ def end(
         before = rows(process).select_for_update().filter(guard).first()
         if before is None:
             return False
-        history = before.history or []
-        if before.status == RUNNING:
-            history = [*history, _entry(before, status, error, traceback)]
         return update(
             process,
             guard,
             status=status,
             error=error,
             finished=timezone.now() if status in ENDS else None,
-            history=history[-MOST_HISTORY:],
+            history=_history(before, status, error, traceback),
             run_token="",
             watchdog_task_id="",
             worker_pid=None,
@@ -175,19 +169,28 @@ def holds(token: str) -> Q:
     return Q(status=RUNNING, run_token=token)
 
 
-def _entry(row: Any, status: str, error: str, traceback: str = "") -> dict[str, Any]:
-    started = row.started and row.started.isoformat()
-    return {
+def _history(row: Any, status: str, error: str, traceback: str = "") -> list[Any]:
+    """The past attempts of a row, with the one that runs as if it ended so."""
+    history = row.history or []
+    if row.status != RUNNING:
+        return list(history)
+    entry = {
         "run": row.run_number,
         "attempt": row.attempts,
         "status": status,
-        "started": started,
+        "started": row.started and row.started.isoformat(),
         "ended": timezone.now().isoformat(),
         "host": row.worker_host,
         "pid": row.worker_pid,
         "error": error,
         "traceback": traceback,
     }
+    return [*history, entry][-MOST_HISTORY:]
+
+
+def last_line(traceback: str) -> str:
+    """What a traceback says of its error; empty if it says nothing."""
+    return (traceback.strip().splitlines() or [""])[-1]
 
 
 def in_words(duration: timedelta) -> str:

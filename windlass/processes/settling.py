@@ -7,7 +7,6 @@ sweep finds the rest: processes whose job has ended, or is gone.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import uuid
@@ -122,12 +121,7 @@ def _end(process: BaseProcess, job: EndedJob | None) -> bool:
 
 
 def _why(job: LiveJob | EndedJob) -> str:
-    history: Any = job.history or []
-    if isinstance(history, str):
-        history = json.loads(history)
-    said = history[-1].get("traceback", "") if history else ""
-    lines = said.strip().splitlines()
-    return lines[-1] if lines else ""
+    return moves.last_line((job.history or [{}])[-1].get("traceback", ""))
 
 
 class Sweep:
@@ -139,6 +133,8 @@ class Sweep:
         self.options = options
         self._sweep_at = 0.0
         self._refused: set[type[BaseProcess]] = set()
+        # The last of each model that was looked at, until all have been.
+        self._after: dict[type[BaseProcess], Any] = {}
 
     def tick(self) -> float:
         """Look at what has not ended; give back the seconds until the next look."""
@@ -153,7 +149,9 @@ class Sweep:
     def _look_at(self, model: type[BaseProcess]) -> None:
         database = router.db_for_write(model)
         try:
-            for _moved in _settle(_unfinished(model, database)):
+            found = _unfinished(model, database, self._after.get(model))
+            self._after[model] = found[-1].pk if len(found) == BATCH else None
+            for _moved in _settle(found):
                 pass
             self._refused.discard(model)
         except (DatabaseError, InterfaceError) as error:
@@ -182,7 +180,9 @@ def process_models() -> list[type[BaseProcess]]:
     ]
 
 
-def _unfinished(model: Any, database: str) -> list[BaseProcess]:
+def _unfinished(model: Any, database: str, after: Any) -> list[BaseProcess]:
     rows: Any = models.QuerySet(model, using=database)
     waiting = rows.filter(status__in=(moves.PENDING, moves.RUNNING))
+    if after is not None:
+        waiting = waiting.filter(pk__gt=after)
     return list(waiting.exclude(celery_task_id="").order_by("pk")[:BATCH])

@@ -54,7 +54,8 @@ def retry(run: WorkflowRun, start: Any) -> int:
                 "pruned, or another one holds its unique key. Nothing was changed."
             )
         # What failed goes on after the steps it took; what succeeded begins anew.
-        memos.forget(own, [m.pk for m in again if m.outcome == Outcome.SUCCEEDED])
+        for done in batches(m.pk for m in again if m.outcome == Outcome.SUCCEEDED):
+            memos.forget(own, done)
         _open_again(advance, runs, again)
         advance.finish()
     run.refresh_from_db()
