@@ -433,7 +433,7 @@ def test_mariadb_locks_by_the_key_and_claims_by_the_index(dialect):
     from windlass.db import mysql
 
     dialect.insert_many(jobs := several(500))
-    ids = ", ".join(f"'{dialect._key(job.id)}'" for job in jobs[:5])
+    ids = ", ".join(f"'{dialect.key(job.id)}'" for job in jobs[:5])
     queue = ("'default'", "'default'")
     what = (*queue, 0, "''", *queue, 5)
     lock = mysql.LOCK.format(now="UTC_TIMESTAMP(6)") % what
