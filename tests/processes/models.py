@@ -140,6 +140,15 @@ class Report(BaseProcess):
         self.log("Hoarding.")
         return len(bytearray(1 << 30))
 
+    def do_open_many(self):
+        """Open more files than it may."""
+        files = []
+        while True:
+            files.append(open(os.devnull))  # noqa: SIM115
+
+    def do_be_nice(self):
+        self.note(f"{os.nice(0)} {os.getpriority(os.PRIO_PROCESS, os.getppid())}")
+
     def do_compute(self):
         """Compute until somebody ends it."""
         while True:

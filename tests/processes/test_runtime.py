@@ -439,6 +439,31 @@ def test_a_run_that_reaches_its_memory_limit_says_so(runtime, executor):
 
 
 @once_in_all
+@pytest.mark.parametrize("executor", ["fork", "spawn"])
+def test_a_run_that_opens_too_many_files_says_so(runtime, executor):
+    runtime(EXECUTOR=executor, OPEN_FILES_LIMIT=100)
+    report = Report.objects.create(kind="open_many")
+    report.start()
+
+    ran(report)
+
+    assert report.status == "failed"
+    assert report.error == "It reached its limit of 100 open files."
+    assert "do_open_many" in report.history[-1]["traceback"]
+
+
+@once_in_all
+def test_a_nice_run_stands_back_for_others_and_its_worker_does_not(runtime):
+    runtime(NICE=7)
+    report = Report.objects.create(kind="be_nice")
+    report.start()
+
+    assert ran(report).status == "succeeded"
+    own, its_parents = map(int, report.result.split())
+    assert own == its_parents + 7
+
+
+@once_in_all
 def test_a_run_that_uses_up_its_cpu_time_says_so(runtime):
     runtime(CPU_LIMIT=1)
     report = Report.objects.create(kind="compute")

@@ -29,6 +29,8 @@ PAGE = Path(__file__).parents[2] / "docs/reference/processes.md"
         ({"KILL_TERM_WAIT_SECONDS": "2"}, r'\["KILL_TERM_WAIT_SECONDS"\] must be'),
         ({"MEMORY_LIMIT": "much"}, r'\["MEMORY_LIMIT"\] must be bytes'),
         ({"CPU_LIMIT": 0}, r'\["CPU_LIMIT"\] must be a number of seconds'),
+        ({"OPEN_FILES_LIMIT": 0}, r'\["OPEN_FILES_LIMIT"\] must be a whole'),
+        ({"NICE": 20}, r'\["NICE"\] must be a whole number from 0 to 19'),
         ({"CAPTURE_OUTPUT": 1}, r'\["CAPTURE_OUTPUT"\] must be True or False'),
         ({"TASKS_ALIAS": "none"}, r'\["TASKS_ALIAS"\] must be a Windlass backend'),
         ({"BACKEND": "native"}, r'\["BACKEND"\] must be the dotted path'),

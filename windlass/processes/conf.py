@@ -41,6 +41,8 @@ class ProcessOptions:
     capture_output: bool = True
     memory_limit: int | None = None
     cpu_limit: float | None = None
+    open_files_limit: int | None = None
+    nice: int = 0
 
 
 def _name(value: Any, path: str) -> str:
@@ -62,6 +64,12 @@ def _or_none(parser: Parser) -> Parser:
     return parse
 
 
+def _nice(value: Any, path: str) -> int:
+    if value not in range(20) or isinstance(value, bool | float):
+        raise values.wrong(path, "a whole number from 0 to 19", value)
+    return int(value)
+
+
 def _tasks_alias(value: Any, path: str) -> str:
     if value not in aliases():
         known = values.quoted(aliases()) or "none"
@@ -80,6 +88,8 @@ PARSERS: dict[str, Parser] = {
     "CAPTURE_OUTPUT": values.yes_or_no,
     "MEMORY_LIMIT": _or_none(values.size),
     "CPU_LIMIT": _or_none(values.seconds_above_0),
+    "OPEN_FILES_LIMIT": _or_none(values.whole),
+    "NICE": _nice,
 }
 
 

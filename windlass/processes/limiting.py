@@ -1,5 +1,5 @@
 """
-Limits of a run: memory and time on a processor, for each of its processes.
+Limits of a run: memory, time on a processor and open files, for each of its processes.
 
 The system keeps them. Python code is told by an exception that names the limit; code in
 C that does not hear it is ended by the system, and then the supervision names it.
@@ -7,7 +7,9 @@ C that does not hear it is ended by the system, and then the supervision names i
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from windlass.runtime.memory import megabytes
 GRACE = 5
 # A process that died with so much of its memory in use died of that.
 NEARLY = 0.8
+RAISABLE = (resource.RLIMIT_DATA, resource.RLIMIT_NOFILE)
 
 
 class LimitReached(Exception):
@@ -30,27 +33,54 @@ class LimitReached(Exception):
 @contextmanager
 def within(options: ProcessOptions) -> Iterator[None]:
     """Keep the limits while ``run()`` runs, in a process that is its own."""
-    memory, cpu = options.memory_limit, options.cpu_limit
-    kept = resource.getrlimit(resource.RLIMIT_DATA)
-    if memory is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, kept[1]))
-    if cpu is not None:
+    kept = [(which, resource.getrlimit(which)) for which in RAISABLE]
+    if options.nice:
+        os.nice(options.nice)
+    _limit(options)
+    try:
+        yield
+    except (MemoryError, OSError) as error:
+        # To tell of it takes memory and files as well.
+        _raise_again(kept)
+        said = _reached(error, options)
+        if said is None:
+            raise
+        raise LimitReached(said) from error
+    finally:
+        _raise_again(kept)
+        if options.cpu_limit is not None:
+            signal.signal(signal.SIGXCPU, signal.SIG_IGN)
+
+
+def _limit(options: ProcessOptions) -> None:
+    for which, most in zip(
+        RAISABLE, (options.memory_limit, options.open_files_limit), strict=True
+    ):
+        if most is not None:
+            # The hard limit stays, so that it can be taken back.
+            hard = resource.getrlimit(which)[1]
+            is_less = hard == resource.RLIM_INFINITY or most < hard
+            resource.setrlimit(which, (most if is_less else hard, hard))
+    if (cpu := options.cpu_limit) is not None:
         signal.signal(signal.SIGXCPU, lambda *_: _out_of_time(cpu))
         seconds = math.ceil(cpu)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + GRACE))
-    try:
-        yield
-    except MemoryError as error:
-        # To tell of it takes memory as well.
-        resource.setrlimit(resource.RLIMIT_DATA, kept)
-        if memory is None:
-            raise
-        said = f"It reached its memory limit of {megabytes(memory)}."
-        raise LimitReached(said) from error
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, kept)
-        if cpu is not None:
-            signal.signal(signal.SIGXCPU, signal.SIG_IGN)
+
+
+def _raise_again(kept: list[tuple[int, tuple[int, int]]]) -> None:
+    for which, limits in kept:
+        resource.setrlimit(which, limits)
+
+
+def _reached(error: BaseException, options: ProcessOptions) -> str | None:
+    """Which limit an exception tells of, as a sentence; None if of none of ours."""
+    memory, files = options.memory_limit, options.open_files_limit
+    if isinstance(error, MemoryError):
+        if memory is not None:
+            return f"It reached its memory limit of {megabytes(memory)}."
+    elif files is not None and getattr(error, "errno", None) == errno.EMFILE:
+        return f"It reached its limit of {files:,} open files."
+    return None
 
 
 def _out_of_time(cpu: float) -> None:
