@@ -26,8 +26,9 @@ from typing import Any
 from bench import report
 from bench.databases import PostgreSQL, SQLite
 from bench.mariadb import MariaDB
-from bench.measurements import SMOKE, SUBJECTS, Sizes
+from bench.measurements import SUBJECTS
 from bench.runs import Run
+from bench.sizes import SMOKE, Sizes
 
 DATABASES = {kind.kind: kind for kind in (PostgreSQL, SQLite, MariaDB)}
 RESULTS = Path(__file__).parent / "results"

@@ -45,7 +45,7 @@ class Database:
     def migrate(self) -> None:
         """Create the tables, as a user would."""
         subprocess.run(
-            [sys.executable, "-m", "django", "migrate", "-v", "0"],
+            [sys.executable, "-m", "django", "migrate", "--run-syncdb", "-v", "0"],
             env=os.environ
             | self.environment()
             | {"DJANGO_SETTINGS_MODULE": "bench.settings"},

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 QUIET = 0.12
@@ -43,6 +43,14 @@ class Others:
         return max(0.0, ticks / TICKS / (time.monotonic() - self.begun))
 
 
+def seconds_of(root: int, without: Iterable[int]) -> float:
+    """CPU seconds of a process and of those below it that live, but for some."""
+    used, below = _processes()
+    return (
+        sum(used[pid][0] for pid in _tree([root], below, used) - set(without)) / TICKS
+    )
+
+
 def _machine() -> tuple[int, int]:
     """Busy and all jiffies of the machine."""
     try:
@@ -55,21 +63,33 @@ def _machine() -> tuple[int, int]:
 
 def _trees(roots: Iterable[int]) -> int:
     """Jiffies of live processes under these, and of their children that ended."""
-    used: dict[int, int] = {}
-    children: dict[int, list[int]] = {}
+    used, below = _processes()
+    return sum(sum(used[pid]) for pid in _tree(roots, below, used))
+
+
+def _processes() -> tuple[dict[int, tuple[int, int]], dict[int, list[int]]]:
+    """Jiffies of each process and of its children that ended; and who is below whom."""
+    used: dict[int, tuple[int, int]] = {}
+    below: dict[int, list[int]] = {}
     for path in PROC.glob("[0-9]*/stat"):
         try:
             words = path.read_text().rsplit(")", 1)[1].split()
         except OSError:
             continue
-        pid = int(path.parent.name)
-        used[pid] = sum(int(word) for word in words[11:15])
-        children.setdefault(int(words[1]), []).append(pid)
-    total, waiting, seen = 0, list(roots), set()
+        pid, times = int(path.parent.name), [int(word) for word in words[11:15]]
+        used[pid] = (sum(times[:2]), sum(times[2:]))
+        below.setdefault(int(words[1]), []).append(pid)
+    return used, below
+
+
+def _tree(
+    roots: Iterable[int], below: dict[int, list[int]], known: Container[int]
+) -> set[int]:
+    found: set[int] = set()
+    waiting = list(roots)
     while waiting:
         pid = waiting.pop()
-        if pid not in seen:
-            seen.add(pid)
-            total += used.get(pid, 0)
-            waiting += children.get(pid, [])
-    return total
+        if pid not in found and pid in known:
+            found.add(pid)
+            waiting += below.get(pid, [])
+    return found

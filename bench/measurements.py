@@ -8,42 +8,17 @@ slows both. A name that ends in ``_raw`` is the raw loop's figure for the name b
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
 from bench import marks
 from bench.produce import WARM_UP, milliseconds
 from bench.runs import Run, drain
+from bench.sizes import Figures, Sizes
+from bench.supervised import processes
 
-Figures = dict[str, float]
 # One thread runs tasks that never wait fastest; three, the default, cost a little.
 ONE_THREAD = {"threads": 1}
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How many jobs each subject takes."""
-
-    enqueue: int = 5_000
-    enqueue_all: int = 50_000
-    drain: int = 100_000
-    latency: int = 300
-    coroutines: int = 2_000
-    others: int = 1_000_000
-    beside: int = 100_000
-    snapshot: int = 200_000
-    schedules: int = 10_000
-    waits: int = 200
-    steps: int = 5_000
-    hot: int = 5_000
-    keyed: int = 40_000
-    thorough: bool = True
-
-
-SMOKE = Sizes(
-    200, 500, 400, 10, 50, 1_000, 300, 300, 100, 5, 30, 60, 300, thorough=False
-)
 
 
 def enqueue(run: Run, db: Any, sizes: Sizes) -> Figures:
@@ -243,4 +218,5 @@ SUBJECTS: dict[str, Callable[[Run, Any, Sizes], Figures]] = {
     "waiting": waiting,
     "steps": steps,
     "limits": limits,
+    "processes": processes,
 }

@@ -23,11 +23,11 @@ LOOKS = 1_000
 Answer = dict[str, Any]
 
 
-def main() -> None:
-    """Do one operation."""
+def perform(operations: dict[str, Callable[[int], Answer]]) -> None:
+    """Do the one that the command line names, and write its answer."""
     operation, n, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     django.setup()
-    answer = OPERATIONS[operation](n)
+    answer = operations[operation](n)
     with open(out, "w") as file:
         json.dump(answer, file)
 
@@ -213,4 +213,4 @@ OPERATIONS: dict[str, Callable[[int], Answer]] = {
 }
 
 if __name__ == "__main__":
-    main()
+    perform(OPERATIONS)

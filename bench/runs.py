@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class Run:
     patience: float
     seconds: float = 300.0
     disturbed: float = 0.0
+    # What WINDLASS_PROCESSES says.
+    processes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def marks(self) -> Path:
@@ -56,6 +58,7 @@ class Run:
         return {
             **os.environ,
             **db.environment(),
+            "WINDLASS_BENCH_PROCESSES": json.dumps(self.processes),
             "WINDLASS_BENCH_MARKS": str(self.marks),
             "WINDLASS_BENCH_WORKER": json.dumps(worker or {}),
             "DJANGO_SETTINGS_MODULE": "bench.settings",

@@ -52,7 +52,8 @@ else:
 DATABASES = {"default": DATABASE}
 SECRET_KEY = "bench"
 USE_TZ = True
-INSTALLED_APPS = ["windlass"]
+INSTALLED_APPS = ["windlass", "windlass.processes", "bench.measured"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 WORKER = {"queues": "*", **json.loads(os.environ.get("WINDLASS_BENCH_WORKER", "{}"))}
 TASKS = {
     "default": {
@@ -61,6 +62,7 @@ TASKS = {
         "OPTIONS": {"workers": [WORKER]},
     }
 }
+WINDLASS_PROCESSES = json.loads(os.environ.get("WINDLASS_BENCH_PROCESSES", "{}"))
 JOBS = {"three": ["bench.tasks.step"] * 3}
 LOG = os.environ.get("WINDLASS_BENCH_LOG_TASKS", "off")
 LOGGING = {"version": 1, "disable_existing_loggers": False}

@@ -1,0 +1,1 @@
+"""The processes that are measured, as an app of the measured project."""
