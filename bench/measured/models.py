@@ -7,6 +7,7 @@ from typing import Any
 from django.db import models, transaction
 from django.utils import timezone
 
+from windlass.processes import sinks
 from windlass.processes.models import BaseProcess, BaseProcessLog
 
 # About as long as lines of programs are.
@@ -30,6 +31,8 @@ class Measured(BaseProcess):
     def do_lines_as_before(self, number: int) -> None:
         """The same as djprocess does it: lock the last line, insert the next."""
         lines: Any = MeasuredLog.objects.filter(process=self).order_by("-sequence")
+        # Two who number so at once get the same number.
+        sinks.sink_of(self).flush()
         for n in range(number):
             with transaction.atomic():
                 last = lines.select_for_update().first()

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 
-from django.db import models, transaction
+from django.db import connections, models, transaction
 
 from windlass import Cancel
 from windlass.processes.models import BaseProcess, BaseProcessLog
@@ -145,6 +145,10 @@ class Report(BaseProcess):
         files = []
         while True:
             files.append(open(os.devnull))  # noqa: SIM115
+
+    def do_say_what_it_holds(self):
+        held = [each.connection for each in connections.all(initialized_only=True)]
+        self.note(f"{sum(each is not None for each in held)} connections")
 
     def do_be_nice(self):
         self.note(f"{os.nice(0)} {os.getpriority(os.PRIO_PROCESS, os.getppid())}")

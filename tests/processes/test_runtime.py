@@ -453,6 +453,18 @@ def test_a_run_that_opens_too_many_files_says_so(runtime, executor):
 
 
 @once_in_all
+@pytest.mark.parametrize("executor", ["fork", "spawn"])
+def test_a_run_holds_no_connection_unless_it_asks_for_one(runtime, executor):
+    """Or fifty that wait for hours would hold fifty of a server's hundred."""
+    runtime(EXECUTOR=executor)
+    report = Report.objects.create(kind="say_what_it_holds")
+    report.start()
+
+    assert ran(report).status == "succeeded"
+    assert report.result == "0 connections"
+
+
+@once_in_all
 def test_a_nice_run_stands_back_for_others_and_its_worker_does_not(runtime):
     runtime(NICE=7)
     report = Report.objects.create(kind="be_nice")

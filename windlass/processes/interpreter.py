@@ -66,6 +66,8 @@ def main(label: str, pk: str, database: str, answer: str) -> int:
     import django
 
     django.setup()
+    from django.db import connections
+
     from windlass.processes import capture, conf, execution, limiting, sinks
     from windlass.processes.link import ENV, Link
     from windlass.processes.tasks import load
@@ -73,6 +75,7 @@ def main(label: str, pk: str, database: str, answer: str) -> int:
     signal.signal(signal.SIGTERM, _leave)
     process = load(label, pk, database)
     assert process is not None, "its launcher has just read it"
+    connections.close_all()
     given = json.loads(os.environ[ENV])
     link = Link(given["path"], given["name"])
     sinks.own(process, link)

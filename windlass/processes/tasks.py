@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from django.apps import apps
+from django.db import connections
 from django.utils import timezone
 
 from windlass.exceptions import RefusedTask
@@ -87,14 +88,21 @@ def _run_alone(process: BaseProcess, link: Link, attempt: Any) -> None:
     capture.hear_everything(link, output=options.capture_output)
     try:
         if options.executor == "spawn":
-            attempt(link, body=partial(interpreter.run, process))
+            attempt(link, body=partial(_run_elsewhere, process))
         else:
             attempt(link, body=partial(_run_and_tidy, process))
     finally:
         capture.flush_output()
 
 
+def _run_elsewhere(process: BaseProcess) -> None:
+    connections.close_all()
+    interpreter.run(process)
+
+
 def _run_and_tidy(process: BaseProcess) -> None:
+    # It may run for hours, and never ask.
+    connections.close_all()
     try:
         with limiting.within(conf.options()):
             process.run()
