@@ -5,10 +5,11 @@ import os
 import re
 import signal
 import threading
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 
 from tests.integration.runtime import is_running, kill, once_in_all, workers
 from tests.processes.models import Export, Report, Stubborn
@@ -462,6 +463,36 @@ def test_a_run_holds_no_connection_unless_it_asks_for_one(runtime, executor):
 
     assert ran(report).status == "succeeded"
     assert report.result == "0 connections"
+
+
+@once_in_all
+def test_a_database_that_takes_nobody_in_uses_up_no_attempt(runtime):
+    runtime()
+    first = Report.objects.create()
+    first.start()
+    ran(first)
+    report = Report.objects.create()
+
+    with nobody_let_in():
+        report.start()
+        job = Job.objects.filter(pk=report.celery_task_id)
+        eventually(lambda: job.filter(state="scheduled").exists())
+
+    assert ran(report).status == "succeeded", report.error
+    assert (report.attempts, report.max_attempts) == (1, 1)
+
+
+@contextmanager
+def nobody_let_in():
+    """Connections that there are stay; PostgreSQL refuses new ones, as a full one."""
+    name = connection.settings_dict["NAME"]
+    with connections["default"].cursor() as held, connection._nodb_cursor() as cursor:
+        held.execute("SELECT 1")
+        cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        try:
+            yield
+        finally:
+            cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
 
 @once_in_all

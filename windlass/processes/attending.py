@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, connections
 from django.db.models import Q
 
 from windlass.db import Claimed, Ended
@@ -51,7 +51,11 @@ class ProcessAttendant(Attendant):
         self.terms = (self.most, options.kill_term_wait_seconds)
         self.job, self.token = job, token_of(job)
         self.rungs: list[int] = []
-        self.process = load(label, pk, database)
+        self.database = database
+        try:
+            self.process = load(label, pk, database)
+        finally:
+            self._let_go()
         self.collector: Collector | None = None
         if self.process is not None:
             target = target_of(self.process)
@@ -91,7 +95,10 @@ class ProcessAttendant(Attendant):
             self._say(text, level="error")
         self.listener.close()
         self.collector.close()
-        self._move(status, text, traceback)
+        try:
+            self._move(status, text, traceback)
+        finally:
+            self._let_go()
 
     def _verdict(self, outcome: Outcome, said: dict[str, Any]) -> tuple[str, str, str]:
         move = outcome.move
@@ -140,6 +147,10 @@ class ProcessAttendant(Attendant):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
+
+    def _let_go(self) -> None:
+        # Of the connection of this thread, which has nothing to ask for hours.
+        connections[self.database].close()
 
     def _say(self, message: str, *, level: str = "warning") -> None:
         if self.collector is not None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from django.apps import apps
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 from django.utils import timezone
 
 from windlass.exceptions import RefusedTask
@@ -30,6 +30,8 @@ from windlass.task import task
 
 # A start on another database may be committed so much later than its job.
 COMMITS_WITHIN = timedelta(hours=1)
+# Seconds until another look for a database that is away, or has no connection left.
+AWAY = 2
 
 
 def load(label: str, pk: str, database: str) -> BaseProcess | None:
@@ -47,15 +49,14 @@ def load(label: str, pk: str, database: str) -> BaseProcess | None:
 @task(backend=conf.options().tasks_alias, takes_context=True, executor="process")
 def run_process(context: Any, label: str, pk: str, database: str, run: int) -> None:
     """Run one process: the start with that number, and no other."""
-    process = load(label, pk, database)
-    if process is None or process.run_number < run:
-        since = timezone.now() - context.task_result.enqueued_at
-        if database == context.database or since > COMMITS_WITHIN:
-            return
-        raise Snooze(1)
     token = token_of(context.job)
-    if not moves.begin(process, token, run=run):
-        # Cancelled, or started again, or executed by somebody else.
+    try:
+        process = _begun(context, token, label, pk, database, run)
+    except (OperationalError, InterfaceError) as error:
+        # Nothing has run, so no attempt is used up. What was begun all the same, and
+        # not heard of, the next attempt takes over.
+        raise Snooze(AWAY) from error
+    if process is None:
         return
     attempt = partial(
         execution.run,
@@ -74,6 +75,19 @@ def run_process(context: Any, label: str, pk: str, database: str, run: int) -> N
             attempt(sink)
     else:
         _run_alone(process, link, attempt)
+
+
+def _begun(
+    context: Any, token: str, label: str, pk: str, database: str, run: int
+) -> BaseProcess | None:
+    process = load(label, pk, database)
+    if process is None or process.run_number < run:
+        since = timezone.now() - context.task_result.enqueued_at
+        if database == context.database or since > COMMITS_WITHIN:
+            return None
+        raise Snooze(1)
+    # Else it is cancelled, or started again, or executed by somebody else.
+    return process if moves.begin(process, token, run=run) else None
 
 
 def token_of(job: Any) -> str:
