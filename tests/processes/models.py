@@ -85,6 +85,11 @@ class Report(BaseProcess):
         for number in range(lines):
             self.log(f"{text} {number}")
 
+    def do_tick(self, lines, seconds):
+        for number in range(lines):
+            self.log(f"tick {number}")
+            time.sleep(seconds)
+
     def do_crowd(self, threads, lines):
         """Say much from many threads of several interpreters."""
         code = "import django; django.setup()\n"

@@ -118,8 +118,9 @@ def test_a_stream_goes_on_after_the_last_line_that_a_browser_has(viewer, report)
     again = viewer.get(address("log_stream", report), headers={"Last-Event-ID": "101"})
 
     assert response["Content-Type"] == "text/event-stream"
-    assert [id for id, kind, _data in events(response)] == ["100", "101", "102"]
-    ((id, _kind, data),) = events(again)
+    ids = [id for id, _kind, _data in events(response)]
+    assert ids == ["100", "101", "102", None]
+    ((id, _kind, data), _end) = events(again)
     assert (id, data["sequence"]) == ("102", 102)
     assert data["parts"] == [["", "Finished."]]
 

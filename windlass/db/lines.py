@@ -1,8 +1,8 @@
 """
 Appending lines to a log table, in blocks.
 
-A block is written in one transaction under numbers that the caller has chosen. The
-table's unique constraint decides between two writers: the loser has written nothing.
+A block is written in the caller's transaction under numbers that the caller has chosen.
+The table's unique constraint decides between two writers: the loser wrote nothing.
 """
 
 from __future__ import annotations
@@ -10,15 +10,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import connections, models, transaction
+from django.db import connections, models
 
 from windlass import db
+from windlass.db.records import channel
 
 # When it was said (epoch seconds), level, stream, text.
 Said = tuple[float, str, str, str]
 COLUMNS = ("process", "sequence", "created", "level", "stream", "message", "attempt")
 # A tab, a line's end and a backslash mean something in COPY's text format.
 MARKS = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def lines_channel(backend_alias: str) -> str:
+    """The channel on which followers are told of lines, and of ends of processes."""
+    return f"{channel(backend_alias)}/lines"
 
 
 class Lines:
@@ -45,27 +51,26 @@ class Lines:
     def append(
         self, process_id: Any, first: int, said: Sequence[Said], attempt: int
     ) -> None:
-        """Write a block, all or none; IntegrityError if a number is taken."""
-        with transaction.atomic(using=self.database):
-            if copy := self._copy_statement():
-                self._append_by_copy(copy, process_id, first, said, attempt)
-            else:
-                moment = db.dialect(self.database).moment
-                self.rows.bulk_create(
-                    [
-                        self.model(
-                            process_id=process_id,
-                            sequence=first + place,
-                            created=moment(created),
-                            level=level,
-                            stream=stream,
-                            message=message,
-                            attempt=attempt,
-                        )
-                        for place, (created, level, stream, message) in enumerate(said)
-                    ],
-                    batch_size=1000,
+        """Write a block; IntegrityError if a number is taken."""
+        if copy := self._copy_statement():
+            self._append_by_copy(copy, process_id, first, said, attempt)
+            return
+        moment = db.dialect(self.database).moment
+        self.rows.bulk_create(
+            [
+                self.model(
+                    process_id=process_id,
+                    sequence=first + place,
+                    created=moment(created),
+                    level=level,
+                    stream=stream,
+                    message=message,
+                    attempt=attempt,
                 )
+                for place, (created, level, stream, message) in enumerate(said)
+            ],
+            batch_size=1000,
+        )
 
     def _append_by_copy(
         self,

@@ -68,6 +68,8 @@ class Target(NamedTuple):
     database: str
     process_id: Any
     attempt: int
+    # What the process is called, whichever of its tables somebody has it from.
+    name: str
 
 
 def log_model(cls: type[BaseProcess]) -> type[BaseProcessLog]:
@@ -90,4 +92,11 @@ def target_of(process: BaseProcess) -> Target:
     model: Any = log_model(type(process))
     named = model._meta.get_field("process").target_field.attname
     database = process._windlass_database()
-    return Target(model, database, getattr(process, named), process.attempts)
+    own_id = getattr(process, named)
+    return Target(model, database, own_id, process.attempts, name_of(process))
+
+
+def name_of(process: BaseProcess) -> str:
+    """What a process is called by all who are on its database."""
+    owner = process._meta.get_field("status").model
+    return f"{owner._meta.label}/{getattr(process, owner._meta.pk.attname)}"

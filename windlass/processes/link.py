@@ -15,6 +15,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from windlass.processes import lines
 from windlass.processes.lines import Line
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ _quoted = json.encoder.encode_basestring_ascii
 
 def name_of(process: BaseProcess) -> str:
     """What a process is called in every interpreter."""
-    owner = process._meta.get_field("status").model
-    database = process._windlass_database()
-    return f"{owner._meta.label}/{getattr(process, owner._meta.pk.attname)}@{database}"
+    return f"{lines.name_of(process)}@{process._windlass_database()}"
 
 
 class Link:

@@ -16,6 +16,8 @@ from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from windlass.processes import notes
+from windlass.processes.lines import name_of
 from windlass.runtime import identity
 
 if TYPE_CHECKING:
@@ -150,6 +152,8 @@ def end(
         before = rows(process).select_for_update().filter(guard).first()
         if before is None:
             return False
+        # Who follows the log need not wait for a line that does not come.
+        notes.tell(name_of(process), process._windlass_database())
         return update(
             process,
             guard,

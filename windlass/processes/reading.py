@@ -8,7 +8,6 @@ the last line they have.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,14 @@ from asgiref.sync import sync_to_async
 from django.core.paginator import Page, Paginator
 
 from windlass.processes import moves
+from windlass.processes.following import AsyncFollower, Follower
 from windlass.processes.lines import target_of
 
 if TYPE_CHECKING:
     from windlass.processes.models import BaseProcess
 
-# Seconds between looks of a follower, and lines that it gets at once.
-EVERY, CHUNK = 0.1, 500
+# Lines that a follower gets at once, and the end of a process that is gone.
+CHUNK, DELETED = 500, "deleted"
 
 
 class Numbered:
@@ -61,27 +61,36 @@ def tail(process: BaseProcess, after: int, limit: int) -> list[Any]:
 
 def stream(process: BaseProcess, after: int) -> Iterator[Any]:
     """The lines after a number, and those that come, until the process has ended."""
-    while True:
-        # First, so that what is written before the end is not missed.
-        has_ended = _status(process) in (*moves.ENDS, None)
-        found = tail(process, after, CHUNK)
-        yield from found
-        if found:
-            after = found[-1].sequence
-        elif has_ended:
-            return
-        else:
-            time.sleep(EVERY)
+    with Follower(process) as follower:
+        while True:
+            found, end = look(process, after)
+            for line in found:
+                yield line
+                after = line.sequence
+            if end is not None:
+                return
+            if len(found) < CHUNK:
+                follower.wait()
 
 
 async def astream(process: BaseProcess, after: int) -> AsyncIterator[Any]:
-    """See ``stream``: a thread does the waiting."""
-    lines = stream(process, after)
-    follow = sync_to_async(lambda: next(lines, None))
-    while (found := await follow()) is not None:
-        yield found
+    """See ``stream``: nobody's thread waits."""
+    with AsyncFollower(process) as follower:
+        while True:
+            found, end = await sync_to_async(look)(process, after)
+            for line in found:
+                yield line
+                after = line.sequence
+            if end is not None:
+                return
+            if len(found) < CHUNK:
+                await follower.wait_on_loop()
 
 
-def _status(process: BaseProcess) -> str | None:
+def look(process: BaseProcess, after: int) -> tuple[list[Any], str | None]:
+    """What follows a number, and how the process has ended if that is all."""
+    # First, so that what is written before the end is not missed.
     status = moves.rows(process).values_list("status", flat=True).first()
-    return None if status is None else str(status)
+    found = tail(process, after, CHUNK)
+    has_ended = status in (*moves.ENDS, None) and len(found) < CHUNK
+    return found, (status or DELETED) if has_ended else None

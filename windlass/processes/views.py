@@ -28,14 +28,14 @@ from django.http import (
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from windlass.processes import moves
 from windlass.processes.ansi import parts
+from windlass.processes.following import AsyncFollower
 from windlass.processes.models import BaseProcess
-from windlass.processes.reading import EVERY
+from windlass.processes.reading import CHUNK, look
 
-# Lines of one look, lines that a page begins with, milliseconds until a browser comes
-# back, seconds after which a silent stream says that it lives.
-CHUNK, LAST, RETRY, BEAT = 500, 500, 1000, 15.0
+# Lines that a page begins with, milliseconds until a browser comes back, seconds after
+# which a silent stream says that it lives.
+LAST, RETRY, BEAT = 500, 1000, 15.0
 
 
 @require_safe
@@ -103,17 +103,6 @@ def _number(text: str | None) -> int:
     return int(text) if text and text.isascii() and text.isdigit() else 0
 
 
-def _look(process: BaseProcess, after: int) -> tuple[list[str], int, str | None]:
-    """What is new: events, the last number, and the status if that is an end."""
-    # First, so that what is written before the end is not missed.
-    status = moves.rows(process).values_list("status", flat=True).first()
-    lines = process.tail(after, CHUNK)
-    events = [_event(line) for line in lines]
-    has_ended = not lines and status in (*moves.ENDS, None)
-    last = lines[-1].sequence if lines else after
-    return events, last, (status or "deleted") if has_ended else None
-
-
 def _event(line: Any) -> str:
     said = {
         "sequence": line.sequence,
@@ -133,30 +122,32 @@ def _end(status: str) -> str:
 def _what_there_is(process: BaseProcess, after: int) -> Iterator[str]:
     yield f"retry: {RETRY}\n\n"
     while True:
-        events, after, end = _look(process, after)
-        yield from events
+        lines, end = look(process, after)
+        for line in lines:
+            yield _event(line)
+            after = line.sequence
         if end is not None:
             yield _end(end)
-        if len(events) < CHUNK:
+        if len(lines) < CHUNK:
             return
 
 
 async def _follow(process: BaseProcess, after: int) -> AsyncIterator[str]:
-    from asyncio import sleep
-
     yield f"retry: {RETRY}\n\n"
     said_at = time.monotonic()
-    while True:
-        events, after, end = await sync_to_async(_look)(process, after)
-        for event in events:
-            yield event
-        if end is not None:
-            yield _end(end)
-            return
-        if events:
-            said_at = time.monotonic()
-        elif time.monotonic() >= said_at + BEAT:
-            said_at = time.monotonic()
-            yield ": alive\n\n"
-        if len(events) < CHUNK:
-            await sleep(EVERY)
+    with AsyncFollower(process) as follower:
+        while True:
+            lines, end = await sync_to_async(look)(process, after)
+            for line in lines:
+                yield _event(line)
+                after = line.sequence
+            if end is not None:
+                yield _end(end)
+                return
+            if lines:
+                said_at = time.monotonic()
+            elif time.monotonic() >= said_at + BEAT:
+                said_at = time.monotonic()
+                yield ": alive\n\n"
+            if len(lines) < CHUNK:
+                await follower.wait_on_loop()

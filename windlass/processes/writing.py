@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from django.db import DatabaseError, IntegrityError, connections
+from django.db import DatabaseError, IntegrityError, connections, transaction
 from django.db.models import QuerySet
 
 from windlass import db
 from windlass.db.lines import Lines
+from windlass.processes import notes
 from windlass.processes.lines import Line, Target
 
 # Of so many conflicts in a row somebody should hear.
@@ -44,7 +45,9 @@ class Writer:
             try:
                 if self.last is None:
                     self.last = table.last(own.process_id)
-                table.append(own.process_id, self.last + 1, lines, own.attempt)
+                with transaction.atomic(using=own.database):
+                    table.append(own.process_id, self.last + 1, lines, own.attempt)
+                    notes.tell(own.name, own.database)
             except DatabaseError as error:
                 self.last = None
                 if isinstance(error, IntegrityError):
