@@ -76,6 +76,9 @@ EVENTS = {
     ),
     "Who follows a log looks for itself: %s": Event("following.looks", ("error",)),
     "Who follows a log is not woken any more.": Event("following.failed", ()),
+    "The log of %s cannot be kept within LOG_LIMIT: %s": Event(
+        "process.log_not_capped", ("log", "error")
+    ),
     "The log of a process cannot be stored any more.": Event("process.log_failed"),
     "The log of a process cannot be read any more.": Event("process.log_failed"),
     "Job %s: its backoff %r failed; the default is used instead.": Event(

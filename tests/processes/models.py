@@ -85,6 +85,13 @@ class Report(BaseProcess):
         for number in range(lines):
             self.log(f"{text} {number}")
 
+    def do_flood(self, lines):
+        """Say much, and go on."""
+        for number in range(lines):
+            self.log(f"flood {number}")
+        self.log("Waiting.")
+        time.sleep(1000)
+
     def do_tick(self, lines, seconds):
         for number in range(lines):
             self.log(f"tick {number}")
@@ -210,6 +217,15 @@ class ExportLog(BaseProcessLog):
 
     class Meta:
         verbose_name = "line"
+
+
+class Bookmark(models.Model):
+    """What keeps a line from being deleted."""
+
+    line = models.ForeignKey(ExportLog, models.PROTECT)
+
+    def __str__(self):
+        return f"of {self.line}"
 
 
 class Silent(BaseProcess):

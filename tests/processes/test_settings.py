@@ -31,6 +31,7 @@ PAGE = Path(__file__).parents[2] / "docs/reference/processes.md"
         ({"CPU_LIMIT": 0}, r'\["CPU_LIMIT"\] must be a number of seconds'),
         ({"OPEN_FILES_LIMIT": 0}, r'\["OPEN_FILES_LIMIT"\] must be a whole'),
         ({"NICE": 20}, r'\["NICE"\] must be a whole number from 0 to 19'),
+        ({"LOG_LIMIT": 0}, r'\["LOG_LIMIT"\] must be a whole number of at least 1'),
         ({"CAPTURE_OUTPUT": 1}, r'\["CAPTURE_OUTPUT"\] must be True or False'),
         ({"TASKS_ALIAS": "none"}, r'\["TASKS_ALIAS"\] must be a Windlass backend'),
         ({"BACKEND": "native"}, r'\["BACKEND"\] must be the dotted path'),

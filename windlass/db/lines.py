@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import connections, models
+from django.db import connections, models, transaction
 
 from windlass import db
 from windlass.db.records import channel
@@ -71,6 +71,14 @@ class Lines:
             ],
             batch_size=1000,
         )
+
+    def remove(self, process_id: Any, numbers: range, *, but: str) -> None:
+        """Delete the lines with these numbers, but none of that stream."""
+        span = (numbers[0], numbers[-1])
+        found = self.rows.filter(process=process_id, sequence__range=span)
+        # Of its own, for the project may have rows that forbid it.
+        with transaction.atomic(using=self.database):
+            found.exclude(stream=but).order_by().delete()
 
     def _append_by_copy(
         self,

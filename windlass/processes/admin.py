@@ -8,6 +8,7 @@ are actions, each with a permission that a subclass may decide otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from django.contrib import admin, messages
@@ -19,6 +20,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from windlass.processes.gaps import in_words
 from windlass.processes.moves import OWNED
 
 # So many of the last lines are shown with their process.
@@ -33,6 +35,8 @@ class LastLines(BaseInlineFormSet):
         if not hasattr(self, "_last"):
             lines = super().get_queryset().order_by("-sequence")[:LAST]
             self._last = sorted(lines, key=lambda line: line.sequence)
+            for before, line in pairwise(self._last):
+                line._left_out_before = line.sequence - before.sequence - 1
         return self._last
 
 
@@ -40,12 +44,19 @@ class ProcessLogInline(admin.TabularInline):
     """The last lines of the log. Set ``model`` to the model of the lines."""
 
     formset = LastLines
-    fields = ("sequence", "created", "level", "stream", "message")
-    readonly_fields = ("sequence", "created", "level", "stream", "message")
+    fields = ("sequence", "created", "level", "stream", "shown_message")
+    readonly_fields = ("sequence", "created", "level", "stream", "shown_message")
     ordering = ("sequence",)
     extra = 0
     can_delete = False
     verbose_name_plural = _("last lines of the log")
+
+    @admin.display(description=_("message"))
+    def shown_message(self, line: Any) -> str | SafeString:
+        count = getattr(line, "_left_out_before", 0)
+        if not count:
+            return str(line.message)
+        return format_html("<em>{}</em><br>{}", in_words(count), line.message)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -17,6 +17,7 @@ from typing import Any
 
 from django.db import DatabaseError, InterfaceError
 
+from windlass.processes import conf
 from windlass.processes.lines import SYSTEM, Line, Target, line
 from windlass.processes.writing import Gone, Writer
 
@@ -34,7 +35,7 @@ class Collector:
     """Stores the lines of one run, from any thread."""
 
     def __init__(self, target: Target) -> None:
-        self.writer = Writer(target)
+        self.writer = Writer(target, most=conf.options().log_limit)
         self.waiting: deque[Line] = deque()
         self.said: dict[str, Any] | None = None
         self.changed = threading.Condition()
@@ -61,8 +62,10 @@ class Collector:
             while len(self.waiting) > HIGH and not self._is_stuck():
                 self.changed.wait(0.1)
             if len(self.waiting) >= MOST:
-                self.dropped += len(lines)
-                return
+                # What the supervision says is little, and is not to be missed.
+                kept = [line for line in lines if line.stream == SYSTEM]
+                self.dropped += len(lines) - len(kept)
+                lines = kept
             was_idle = not self.waiting
             self.waiting.extend(lines)
             self.taken += len(lines)
@@ -106,11 +109,14 @@ class Collector:
             while self._wait_for_a_reason(wrote_at):
                 wrote_at = time.monotonic()
                 pause = self._write_some()
+                if not pause:
+                    self._leave_out()
                 if pause:
                     with self.changed:
                         if self.is_closing:
                             return
                         self.changed.wait(pause)
+            self._leave_out(exactly=True)
         except Gone:
             logger.debug("A process was deleted while it ran; its log goes with it.")
         except Exception:
@@ -165,6 +171,13 @@ class Collector:
             self.succeeded_at = time.monotonic()
             self.changed.notify_all()
         return 0.0
+
+    def _leave_out(self, *, exactly: bool = False) -> None:
+        try:
+            self.writer.leave_out(exactly=exactly)
+        except (DatabaseError, InterfaceError) as error:
+            logger.debug("The log of a process waits for its database: %s", error)
+            self.writer.close()
 
     def _progress(self, said: dict[str, Any]) -> bool:
         return self.writer.progress(said)

@@ -43,6 +43,7 @@ class ProcessOptions:
     cpu_limit: float | None = None
     open_files_limit: int | None = None
     nice: int = 0
+    log_limit: int | None = 1_000_000
 
 
 def _name(value: Any, path: str) -> str:
@@ -90,6 +91,7 @@ PARSERS: dict[str, Parser] = {
     "CPU_LIMIT": _or_none(values.seconds_above_0),
     "OPEN_FILES_LIMIT": _or_none(values.whole),
     "NICE": _nice,
+    "LOG_LIMIT": _or_none(values.whole),
 }
 
 

@@ -25,8 +25,11 @@ class BaseProcessLog(models.Model):
                 Report, on_delete=models.CASCADE, related_name="logs"
             )
 
-    ``sequence`` counts from 1 without gaps, whoever writes.
+    ``sequence`` counts from 1 without gaps, whoever writes. ``left_out`` is 0, or says
+    for how many lines this one stands that are not stored any more.
     """
+
+    left_out = 0
 
     sequence = models.PositiveBigIntegerField(_("number"))
     level = models.CharField(

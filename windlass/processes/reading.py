@@ -1,9 +1,9 @@
 """
 Reading a log: pages by number, and lines that follow a line.
 
-Numbers have no gaps, so a page is a range of numbers: nothing is counted, and the last
-page of a million lines costs what the first does. Followers ask for what comes after
-the last line they have.
+A page is a range of numbers: nothing is counted, and the last page of a million lines
+costs what the first does. Followers ask for what comes after the last line they have.
+Numbers that are not there any more are shown as a gap.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from django.core.paginator import Page, Paginator
 
 from windlass.processes import moves
 from windlass.processes.following import AsyncFollower, Follower
+from windlass.processes.gaps import filled, gap
 from windlass.processes.lines import target_of
 
 if TYPE_CHECKING:
@@ -36,8 +37,18 @@ class Numbered:
         last = self.lines.order_by("-sequence").values_list("sequence", flat=True)
         return int(last.first() or 0)
 
-    def __getitem__(self, part: slice) -> Any:
-        return self.lines.filter(sequence__gt=part.start, sequence__lte=part.stop)
+    def __getitem__(self, part: slice) -> list[Any]:
+        found = self.lines.filter(sequence__gt=part.start, sequence__lte=part.stop)
+        lines = filled(found, part.start)
+        last = lines[-1].sequence if lines else part.start
+        if last < part.stop:
+            near = lines[-1] if lines else self._behind(part.stop)
+            # None if all of it was deleted just now.
+            lines += [gap(last + 1, part.stop, near)] if near is not None else []
+        return lines
+
+    def _behind(self, number: int) -> Any:
+        return self.lines.filter(sequence__gt=number).first()
 
 
 def lines_of(process: BaseProcess) -> Any:
@@ -48,6 +59,11 @@ def lines_of(process: BaseProcess) -> Any:
     return lines.filter(process=target.process_id).order_by("sequence")
 
 
+def last_number(process: BaseProcess) -> int:
+    """The number of the last line; 0 without any."""
+    return Numbered(lines_of(process)).count()
+
+
 def page(process: BaseProcess, number: Any, per_page: int) -> Page[Any]:
     """One page; a number that is out of range is clamped, what is none is 1."""
     numbered: Any = Numbered(lines_of(process))
@@ -56,7 +72,7 @@ def page(process: BaseProcess, number: Any, per_page: int) -> Page[Any]:
 
 def tail(process: BaseProcess, after: int, limit: int) -> list[Any]:
     """The lines after a number."""
-    return list(lines_of(process).filter(sequence__gt=after)[:limit])
+    return filled(lines_of(process).filter(sequence__gt=after)[:limit], after)[:limit]
 
 
 def stream(process: BaseProcess, after: int) -> Iterator[Any]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from django.db import connections, transaction
 
+from windlass.processes import conf
 from windlass.processes.collector import Collector
 from windlass.processes.lines import Line, Target, target_of
 from windlass.processes.link import ENV, Link, name_of
@@ -51,7 +52,7 @@ class Here:
     """
 
     def __init__(self, target: Target) -> None:
-        self.writer = Writer(target)
+        self.writer = Writer(target, most=conf.options().log_limit)
         self.connection = connections[target.database]
         self.depth = len(self.connection.atomic_blocks)
         self.waiting: list[Line] = []
@@ -74,12 +75,14 @@ class Here:
     def flush(self) -> bool:
         """Write what was kept."""
         self._write()
+        self.writer.leave_out(exactly=True)
         return True
 
     def _write(self) -> None:
         if self.waiting:
             lines, self.waiting = self.waiting, []
             self.writer.write(lines)
+            self.writer.leave_out()
         if self.said is not None:
             self.writer.progress(self.said)
             self.said, self._said_at = None, time.monotonic()

@@ -31,7 +31,7 @@ from django.views.decorators.http import require_safe
 from windlass.processes.ansi import parts
 from windlass.processes.following import AsyncFollower
 from windlass.processes.models import BaseProcess
-from windlass.processes.reading import CHUNK, look
+from windlass.processes.reading import CHUNK, last_number, look
 
 # Lines that a page begins with, milliseconds until a browser comes back, seconds after
 # which a silent stream says that it lives.
@@ -42,7 +42,7 @@ LAST, RETRY, BEAT = 500, 1000, 15.0
 def log_page(request: HttpRequest, label: str, pk: str) -> HttpResponse:
     """The last lines of a log, which go on as long as the process runs."""
     process = _process(request, label, pk)
-    last = process.paginate_logs(page=1, per_page=1).paginator.count
+    last = last_number(process)
     lines = process.tail(after=max(0, last - LAST), limit=LAST)
     shown = {
         "process": process,

@@ -8,6 +8,7 @@ numbers have no gaps, and no counter is locked by anybody's open transaction.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Sequence
@@ -20,7 +21,10 @@ from django.db.models import QuerySet
 from windlass import db
 from windlass.db.lines import Lines
 from windlass.processes import notes
-from windlass.processes.lines import Line, Target
+from windlass.processes.capping import Cap
+from windlass.processes.lines import SYSTEM, Line, Target
+
+logger = logging.getLogger("windlass")
 
 # Of so many conflicts in a row somebody should hear.
 MOST_CONFLICTS = 500
@@ -33,10 +37,12 @@ class Gone(Exception):
 class Writer:
     """Stores the lines of one process."""
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, target: Target, *, most: int | None = None) -> None:
+        self.target, self.most = target, most
         self.lines = Lines(target.model, target.database)
         self.last: int | None = None
+        self.cap: Cap | None = None
+        self._has_noticed = False
 
     def write(self, lines: Sequence[Line]) -> None:
         """Store lines under the next numbers; Gone if there is nobody to say it of."""
@@ -59,8 +65,36 @@ class Writer:
                     raise
                 time.sleep(random.uniform(0, 0.002 * min(conflicts, 20)))
             else:
+                if self.cap is None and self.most is not None:
+                    self.cap = Cap(self.last + 1, self.most)
                 self.last += len(lines)
                 return
+
+    def leave_out(self, *, exactly: bool = False) -> None:
+        """
+        Delete lines from the middle of what is longer than it may be.
+
+        What the supervision said stays. To be called again and again; ``exactly`` does
+        not wait until there are many.
+        """
+        if self.cap is None or self.last is None:
+            return
+        while numbers := self.cap.excess(self.last, exactly=exactly):
+            if not self._has_noticed:
+                self.write([self.cap.notice()])
+                self._has_noticed = True
+            try:
+                self.lines.remove(self.target.process_id, numbers, but=SYSTEM)
+            except IntegrityError as error:
+                # Other rows of the project need them; another try would fail as well.
+                self.cap = self.most = None
+                logger.warning(
+                    "The log of %s cannot be kept within LOG_LIMIT: %s",
+                    self.target.name,
+                    error,
+                )
+                return
+            self.cap.left_out(numbers)
 
     def progress(self, said: dict[str, Any]) -> bool:
         """Store progress, unless somebody has the process's row locked just now."""

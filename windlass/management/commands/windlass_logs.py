@@ -90,7 +90,8 @@ def _filters(given: dict[str, Any]) -> list[Any]:
             pattern = re.compile(given["grep"])
         except re.error as error:
             raise ConfigurationError(f"--grep: {error}") from error
-        keep.append(lambda line: pattern.search(line.message))
+        # What was left out may have been what is looked for.
+        keep.append(lambda line: line.left_out or pattern.search(line.message))
     if given["since"] is not None:
         age: timedelta = values.age(given["since"], "--since")
         since = timezone.now() - age
@@ -118,6 +119,7 @@ def _as_json(line: Any) -> str:
             "level": line.level,
             "stream": line.stream,
             "attempt": line.attempt,
+            "left_out": line.left_out,
             "message": line.message,
         }
     )
