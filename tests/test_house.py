@@ -44,6 +44,7 @@ NOT_CORE = (
     *("db/memos.py", "db/waits.py", "models/memos.py"),
     # Parts of an app that have to be elsewhere.
     *("db/lines.py", "management/commands/windlass_logs.py"),
+    "management/job_lines.py",
 )
 BANNED = {
     *("utils", "helpers", "common", "misc", "manager", "factory", "types"),

@@ -14,6 +14,7 @@ from django.db import connection, connections
 from tests.integration.runtime import is_running, kill, once_in_all, workers
 from tests.processes.models import Export, Report, Stubborn
 from tests.waiting import eventually
+from windlass.management import job_lines
 from windlass.models import Job
 from windlass.processes.lines import line, target_of
 from windlass.processes.writing import Writer
@@ -103,6 +104,19 @@ def test_a_process_that_vanishes_has_failed_and_says_how(runtime, executor):
     assert report.status == "failed"
     assert "exited with status 3" in report.error
     assert "Before." in said(report)
+
+
+@once_in_all
+def test_the_lines_of_a_job_say_how_its_process_ended(runtime):
+    runtime()
+    report = Report.objects.create(kind="vanish")
+    job = Job.objects.get(pk=report.start())
+
+    lines = [each.message for each in job_lines.lines(job, follow=True)]
+
+    assert lines[1] == "Attempt 1 began."
+    assert "Its process exited with status 3. It had used " in lines[-2]
+    assert lines[-1] == "The job has failed (crashed)."
 
 
 @pytest.mark.parametrize("executor", ["fork", "spawn"])

@@ -1,8 +1,9 @@
 """
 ``manage.py windlass_logs``: the log of a process, line by line, while it runs or after.
 
-Exit codes: 0 when done; 1 if there is no such process; 2 for a model that is none, and
-for flags that make no sense.
+A job that runs a process stands for that; of any other it shows what is known of its
+attempts. Exit codes: 0 when done; 1 if there is no such process or job; 2 for a model
+or an id that is none, and for flags that make no sense.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from django.utils import timezone
 
 from windlass import conf_values as values
 from windlass.exceptions import ConfigurationError
+from windlass.management import job_lines
+from windlass.models import Job
+from windlass.processes.attending import TASK
 from windlass.processes.models import BaseProcess
 
 # C0 and C1 but tab and line feed: what would move the cursor, or worse.
@@ -27,28 +31,29 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Command(BaseCommand):
-    """Show a process's log."""
+    """Show the log of a process or a job."""
 
-    help = "Show the log of a process: a model, as reports.Report, and a primary key."
+    help = (
+        "Show the log of a process (a model and a primary key), or of a job (its id)."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         add = parser.add_argument
-        add("model", metavar="MODEL", help="The process's model, as reports.Report.")
-        add("pk", metavar="PK", help="The primary key of the process.")
-        add("--follow", action="store_true", help="Go on until the process has ended.")
+        add("what", metavar="MODEL|JOB_ID", help="As reports.Report, or a job's id.")
+        add("pk", metavar="PK", nargs="?", help="The primary key of the process.")
+        add("--follow", action="store_true", help="Go on until its end.")
         add("--grep", metavar="PATTERN", help="Only lines in which this is found.")
         add("--since", metavar="AGE", help="Only lines of the last seconds, 10m, 2h.")
         add("--attempt", type=int, help="Only lines of this attempt.")
         add("--json", action="store_true", help="One JSON object a line.")
-        add("--database", default=None, help="The database that has the process.")
+        add("--database", default=None, help="The database that has it.")
 
     def handle(self, **given: Any) -> None:
         try:
             keep = _filters(given)
         except ConfigurationError as error:
             raise CommandError(str(error), returncode=2) from error
-        process = _process(given["model"], given["pk"], given["database"])
-        lines = process.stream() if given["follow"] else _stored(process)
+        lines = _lines(given)
         show = _as_json if given["json"] else _as_text
         try:
             for line in lines:
@@ -57,6 +62,45 @@ class Command(BaseCommand):
                     self.stdout.flush()
         except KeyboardInterrupt:
             return
+
+
+def _lines(given: dict[str, Any]) -> Iterator[Any]:
+    what, pk, database = given["what"], given["pk"], given["database"]
+    if pk is None:
+        job = _job(what, database)
+        process = _process_of(job)
+        if process is None:
+            return job_lines.lines(job, follow=given["follow"])
+    else:
+        process = _process(what, pk, database)
+    return process.stream() if given["follow"] else _stored(process)
+
+
+def _job(id: str, database: str | None) -> Job:
+    try:
+        job = job_lines.find(id, database)
+    except ValueError as error:
+        raise CommandError(
+            f"{error} Give that, or a process's model and its primary key.",
+            returncode=2,
+        ) from error
+    if job is None:
+        raise CommandError(f"There is no job {id}.")
+    return job
+
+
+def _process_of(job: Job) -> BaseProcess | None:
+    """The process that a job runs; None if it runs none, or that is gone."""
+    if job.task_path != TASK:
+        return None
+    label, pk, database, _run = job.args
+    try:
+        model: Any = apps.get_model(label)
+    except (LookupError, ValueError):
+        return None
+    found: BaseProcess | None
+    found = model._base_manager.using(database).filter(pk=pk).first()
+    return found
 
 
 def _process(label: str, pk: str, database: str | None) -> BaseProcess:
