@@ -98,16 +98,19 @@ class Report(BaseProcess):
             time.sleep(seconds)
 
     def do_crowd(self, threads, lines):
-        """Say much from many threads of several interpreters."""
+        """Say much from so many threads here, and from so many elsewhere each."""
+        here, *elsewhere = threads
         code = "import django; django.setup()\n"
         code += "from tests.processes.models import crowd; crowd(*__import__('sys')"
         code += ".argv[1:])"
-        given = [str(self.pk), str(threads), str(lines)]
         started = [
-            subprocess.Popen([sys.executable, "-c", code, *given]) for _ in range(2)
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(self.pk), str(count), str(lines)]
+            )
+            for count in elsewhere
         ]
-        crowd(*given)
-        assert [each.wait() for each in started] == [0, 0]
+        crowd(self.pk, here, lines)
+        assert [each.wait() for each in started] == [0] * len(elsewhere)
 
     def do_progress(self, total):
         for _ in self.track(range(total), desc="counting"):
