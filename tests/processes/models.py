@@ -103,13 +103,14 @@ class Report(BaseProcess):
         code = "import django; django.setup()\n"
         code += "from tests.processes.models import crowd; crowd(*__import__('sys')"
         code += ".argv[1:])"
+        place = [str(self.pk), self._state.db]
         started = [
             subprocess.Popen(
-                [sys.executable, "-c", code, str(self.pk), str(count), str(lines)]
+                [sys.executable, "-c", code, *place, str(count), str(lines)]
             )
             for count in elsewhere
         ]
-        crowd(self.pk, here, lines)
+        crowd(*place, here, lines)
         assert [each.wait() for each in started] == [0] * len(elsewhere)
 
     def do_progress(self, total):
@@ -242,9 +243,9 @@ def _ignore():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def crowd(pk, threads, lines):
+def crowd(pk, database, threads, lines):
     """Say lines of a report from many threads."""
-    report = Report.objects.get(pk=pk)
+    report = Report.objects.using(database).get(pk=pk)
 
     def say(thread):
         for number in range(int(lines)):

@@ -11,6 +11,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from django.apps import apps
 from django.db import DatabaseError, InterfaceError, connections, models, router
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.connection import ConnectionDoesNotExist
 
 from windlass import conf as engine
 from windlass.conf import Options
@@ -154,14 +156,21 @@ class Sweep:
             for _moved in _settle(found):
                 pass
             self._refused.discard(model)
-        except (DatabaseError, InterfaceError) as error:
-            # It may lack its migrations, or be on another database. The engine's own
-            # services see to theirs.
-            connections[database].close_if_unusable_or_obsolete()
+        except Exception as error:
+            # It may lack its migrations, or be on a database that is away, or that
+            # nobody knows. The others are looked at all the same.
+            with suppress(ConnectionDoesNotExist):
+                connections[database].close_if_unusable_or_obsolete()
             if model not in self._refused:
                 self._refused.add(model)
                 label = model._meta.label
-                logger.warning("Ends of %s cannot be looked for: %s", label, error)
+                known = isinstance(error, DatabaseError | InterfaceError)
+                logger.warning(
+                    "Ends of %s cannot be looked for: %s",
+                    label,
+                    error,
+                    exc_info=None if known else error,
+                )
 
     def database_returned(self) -> None:
         """Nothing is remembered from before."""

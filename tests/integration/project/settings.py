@@ -18,6 +18,8 @@ if "WINDLASS_TEST_NAME" in environ:
     DATABASES["default"]["NAME"] = environ["WINDLASS_TEST_NAME"]
 if "WINDLASS_TEST_SERVER" in environ:
     DATABASES["default"].update(json.loads(environ["WINDLASS_TEST_SERVER"]))
+if "WINDLASS_TEST_OTHER" in environ:
+    DATABASES["other"] = json.loads(environ["WINDLASS_TEST_OTHER"])
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.integration.project"]
 INSTALLED_APPS += filter(None, environ.get("WINDLASS_TEST_APPS", "").split(","))
