@@ -14,7 +14,7 @@ from django.db import connection, connections
 from tests.integration.runtime import once_in_all
 from tests.processes.models import Report
 from tests.processes.test_runtime import nobody_left, ran, runtime  # noqa: F401
-from tests.servers import Redis, private
+from tests.servers import PgBouncer, Redis, private
 from tests.waiting import eventually, never
 from windlass.jobs import wakeups
 from windlass.processes import following, reading
@@ -237,6 +237,35 @@ def test_who_follows_what_is_deleted_comes_to_an_end(report):
         thread.join(30)
         assert not thread.is_alive()
         report.pk = Report.objects.create().pk
+
+
+@pytest.fixture
+def pooled(monkeypatch):
+    """The suite's database behind a transaction pooler, as another alias."""
+    with private(PgBouncer) as pooler:
+        own = {**connection.settings_dict, "HOST": "127.0.0.1", "PORT": pooler.port}
+        monkeypatch.setitem(connections.settings, "pooled", own)
+        yield "pooled"
+        connections["pooled"].close()
+        del connections["pooled"]
+
+
+@pytest.mark.skipif(
+    connection.vendor != "postgresql"
+    or not (PgBouncer.exists() or os.environ.get("CI") == "true"),
+    reason="needs PostgreSQL and pgbouncer",
+)
+def test_behind_a_pooler_everybody_looks(report, pooled, only_woken):
+    behind = Report.objects.using(pooled).get(pk=report.pk)
+    with followed(behind) as (seen, _thread):
+        eventually(lambda: following._hearer(pooled)._listen_at)
+        eventually(lambda: not threads())
+
+        say(behind, "one")
+        say(report, "two")
+
+        eventually(lambda: seen == ["one", "two"])
+        assert not following._hearer(pooled).hears
 
 
 @pytest.mark.skipif(
