@@ -45,6 +45,9 @@ NOT_CORE = (
     # Parts of an app that have to be elsewhere.
     *("db/lines.py", "management/commands/windlass_logs.py"),
     "management/job_lines.py",
+    # An operator's hands and eyes, as the admin is.
+    *("management/commands/windlass_jobs.py", "management/plain.py"),
+    *("management/job_listing.py", "management/job_moves.py"),
 )
 BANNED = {
     *("utils", "helpers", "common", "misc", "manager", "factory", "types"),

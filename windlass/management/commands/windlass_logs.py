@@ -22,12 +22,10 @@ from django.utils import timezone
 from windlass import conf_values as values
 from windlass.exceptions import ConfigurationError
 from windlass.management import job_lines
+from windlass.management.plain import plain
 from windlass.models import Job
 from windlass.processes.attending import TASK
 from windlass.processes.models import BaseProcess
-
-# C0 and C1 but tab and line feed: what would move the cursor, or worse.
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Command(BaseCommand):
@@ -150,7 +148,7 @@ def _as_text(line: Any) -> str:
     if timezone.is_aware(moment):
         moment = timezone.localtime(moment)
     # A log must not be able to do things to a terminal.
-    text = CONTROL.sub("\N{REPLACEMENT CHARACTER}", line.message)
+    text = plain(line.message)
     time = moment.isoformat(sep=" ", timespec="milliseconds")
     return f"{line.sequence:>6} {time} {line.level:<7} {line.stream:<7} {text}"
 
