@@ -1,8 +1,10 @@
 """Processes of a project: each way to run, to say something, and not to end."""
 
+import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -144,6 +146,51 @@ class Report(BaseProcess):
         while True:
             time.sleep(1)
 
+    def do_look(self, paths, address):
+        """Say who it is and what it can do where it runs."""
+        found = {
+            "uid": os.getuid(),
+            "groups": os.getgroups(),
+            "pid": os.getpid(),
+            "names": sorted(os.environ),
+            "capabilities": _line_of("/proc/self/status", "CapEff"),
+            "no_new_privileges": _line_of("/proc/self/status", "NoNewPrivs"),
+            "read": [path for path in paths if _opens(path, "r")],
+            "written": [path for path in paths if _opens(path, "a")],
+            "added": [path for path in paths if _opens(f"{path}/new", "w")],
+            "is_temporary": _opens("/tmp/new", "w"),
+            "interfaces": [name for _n, name in socket.if_nameindex()],
+            "connects": _connects(address),
+        }
+        self.log(json.dumps(found))
+
+    def do_orphan(self):
+        """Leave somebody behind who ends, for whoever sees to orphans."""
+        subprocess.run(["sh", "-c", "true & exit 0"], check=True)
+        self.log("Left.")
+
+    def do_forge(self, path):
+        """Say what nobody but the supervision may say, and nonsense."""
+        talking = socket.socket(socket.AF_UNIX)
+        talking.connect(path)
+        now = time.time()
+        nonsense = [
+            [now, "info", "system", "forged"],
+            [float("nan"), "info", "log", "never"],
+            [now, "x" * 10_000, "log", "loud"],
+            [now, "info", "log"],
+            {"capture": "stdout"},
+            {"progress": {"current": "much", "total": 3, "message": 7, "x": [1]}},
+        ]
+        for item in nonsense:
+            talking.sendall(json.dumps(item).encode() + b"\n")
+        talking.sendall(b"[" * 100_000 + b"\n")
+        self.log("said")
+        self.progress(1, 3, "real")
+
+    def do_query(self):
+        self.refresh_from_db()
+
     def do_swallow(self):
         """Come to an end that looks well, after it was told to stop."""
         try:
@@ -241,6 +288,27 @@ class Silent(BaseProcess):
 
 def _ignore():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _line_of(path, name):
+    lines = [line.split() for line in open(path) if line.startswith(f"{name}:")]
+    return lines[0][1] if lines else None
+
+
+def _opens(path, mode):
+    try:
+        with open(path, mode):
+            return True
+    except OSError:
+        return False
+
+
+def _connects(address):
+    try:
+        socket.create_connection(address, timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def crowd(pk, database, threads, lines):

@@ -25,6 +25,7 @@ from windlass.processes import conf, limiting, moves
 from windlass.processes.collector import Collector
 from windlass.processes.lines import SYSTEM, line, target_of
 from windlass.processes.listening import Listener, path_of
+from windlass.processes.sandbox.bundles import Bundle, name_of
 from windlass.runtime.attendants import Attendant, attendants
 from windlass.runtime.child import how_it_ended
 from windlass.runtime.memory import megabytes
@@ -62,7 +63,11 @@ class ProcessAttendant(Attendant):
             # The attempt that is about to begin.
             target = target._replace(attempt=self.process.attempts + 1)
             self.collector = Collector(target)
-            self.listener = Listener(path_of(job.id, job.claim), self.collector)
+            self.listener = Listener(
+                path_of(job.id, job.claim),
+                self.collector,
+                is_wary=options.executor == "sandbox",
+            )
             self.collector.start()
             self.listener.start()
 
@@ -86,6 +91,10 @@ class ProcessAttendant(Attendant):
         """Store the last lines, and then what became of the process."""
         if self.process is None or self.collector is None:
             return
+        options = conf.options()
+        if options.executor == "sandbox":
+            # Its launcher was killed, or it is gone already.
+            Bundle.of(options, name_of(self.job.id, self.job.claim)).remove()
         if self.rungs:
             escalated = "with" if signal.SIGKILL in self.rungs else "without"
             count = f"{len(self.rungs)} signal{'' if len(self.rungs) == 1 else 's'}"

@@ -7,7 +7,9 @@ its exact path, as for TASKS.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cache
@@ -44,6 +46,12 @@ class ProcessOptions:
     open_files_limit: int | None = None
     nice: int = 0
     log_limit: int | None = 1_000_000
+    sandbox_runtime: str = "runsc"
+    sandbox_network: str = "none"
+    sandbox_state_root: str | None = None
+    sandbox_arguments: tuple[str, ...] = ()
+    sandbox_mounts: tuple[str, ...] = ()
+    sandbox_environment: tuple[str, ...] = ()
 
 
 def _name(value: Any, path: str) -> str:
@@ -56,6 +64,32 @@ def _path(value: Any, path: str) -> str:
     if not isinstance(value, str) or "." not in value:
         raise values.wrong(path, "the dotted path of a backend's class", value)
     return value
+
+
+def _program(value: Any, path: str) -> str:
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise values.wrong(path, "the name or path of a program", value)
+    return os.fsdecode(value)
+
+
+def _directory(value: Any, path: str) -> str:
+    if not isinstance(value, str | os.PathLike) or not os.path.isabs(value):
+        raise values.wrong(path, "the absolute path of a directory, or None", value)
+    return os.fsdecode(value)
+
+
+def _each(expected: str, fits: Callable[[str], object]) -> Parser:
+    """A list of texts, each of which fits."""
+
+    def parse(value: Any, path: str) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple):
+            raise values.wrong(path, f"a list, each item {expected}", value)
+        for index, item in enumerate(value):
+            if not isinstance(item, str) or not fits(item):
+                raise values.wrong(f"{path}[{index}]", expected, item)
+        return tuple(value)
+
+    return parse
 
 
 def _or_none(parser: Parser) -> Parser:
@@ -80,7 +114,7 @@ def _tasks_alias(value: Any, path: str) -> str:
 
 PARSERS: dict[str, Parser] = {
     "BACKEND": _path,
-    "EXECUTOR": values.one_of("fork", "spawn"),
+    "EXECUTOR": values.one_of("fork", "spawn", "sandbox"),
     "TASKS_ALIAS": _tasks_alias,
     "QUEUE": _name,
     "SUPERVISOR_QUEUE": _name,
@@ -92,6 +126,17 @@ PARSERS: dict[str, Parser] = {
     "OPEN_FILES_LIMIT": _or_none(values.whole),
     "NICE": _nice,
     "LOG_LIMIT": _or_none(values.whole),
+    "SANDBOX_RUNTIME": _program,
+    "SANDBOX_NETWORK": values.one_of("none", "host"),
+    "SANDBOX_STATE_ROOT": _or_none(_directory),
+    "SANDBOX_ARGUMENTS": _each(
+        'an option such as "--platform=kvm"', re.compile("--?[a-z]").match
+    ),
+    "SANDBOX_MOUNTS": _each(
+        'an absolute path, with ":rw" if it may be written',
+        re.compile("(/[^:/]+)+(:r[ow])?$").match,
+    ),
+    "SANDBOX_ENVIRONMENT": _each("the name of a variable", re.compile(r"\w+$").match),
 }
 
 

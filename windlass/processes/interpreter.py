@@ -43,11 +43,15 @@ def run(process: BaseProcess) -> None:
         )
         os.close(theirs)
         said = answer.read()
-    code = started.wait()
+    end_as(started.wait(), said)
+
+
+def end_as(code: int, said: bytes | str) -> None:
+    """End as ``run()`` has elsewhere: RunFailed, or the death of this process."""
     if code == RAISED and said:
         error = json.loads(said)
-        failed = RunFailed(error["text"])
-        failed.add_note(error["traceback"])
+        failed = RunFailed(str(error["text"]))
+        failed.add_note(str(error["traceback"]))
         raise failed
     if code:
         _end_like(code)
@@ -68,14 +72,26 @@ def main(label: str, pk: str, database: str, answer: str) -> int:
     django.setup()
     from django.db import connections
 
-    from windlass.processes import capture, conf, execution, limiting, sinks
-    from windlass.processes.link import ENV, Link
     from windlass.processes.tasks import load
 
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, leave)
     process = load(label, pk, database)
     assert process is not None, "its launcher has just read it"
     connections.close_all()
+    try:
+        perform(process)
+    except BaseException as error:  # noqa: BLE001 - it is told, and raised elsewhere
+        with open(int(answer), "w") as file:
+            json.dump(told_of(error), file)
+        return RAISED
+    return 0
+
+
+def perform(process: BaseProcess) -> None:
+    """Run a process in an interpreter of its own; raises what its ``run()`` does."""
+    from windlass.processes import capture, conf, limiting, sinks
+    from windlass.processes.link import ENV, Link
+
     given = json.loads(os.environ[ENV])
     link = Link(given["path"], given["name"])
     sinks.own(process, link)
@@ -85,21 +101,22 @@ def main(label: str, pk: str, database: str, answer: str) -> int:
     try:
         with limiting.within(conf.options()):
             process.run()
-    except BaseException as error:  # noqa: BLE001 - it is told, and raised elsewhere
-        said = {
-            "text": execution.said_by(error),
-            "traceback": "".join(traceback.format_exception(error)),
-        }
-        with open(int(answer), "w") as file:
-            json.dump(said, file)
-        return RAISED
     finally:
         capture.flush_output()
-    return 0
 
 
-def _leave(number: int, _frame: Any) -> None:
-    # So that ``finally`` blocks get to run.
+def told_of(error: BaseException) -> dict[str, str]:
+    """What is said elsewhere of what was raised here."""
+    from windlass.processes import execution
+
+    return {
+        "text": execution.said_by(error),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+
+
+def leave(number: int, _frame: Any) -> None:
+    """A handler: raise SystemExit, so that ``finally`` blocks get to run."""
     raise SystemExit(128 + number)
 
 

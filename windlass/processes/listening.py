@@ -20,6 +20,7 @@ from typing import Any
 
 from windlass.processes.collector import Collector
 from windlass.processes.lines import LEVEL_OF_OUTPUT, MOST, Line, clean
+from windlass.processes.sandbox import border
 from windlass.runtime import ledger
 
 logger = logging.getLogger("windlass")
@@ -51,10 +52,17 @@ def sweep(*, now: float) -> None:
 
 
 class Listener:
-    """Reads what one run says, in a thread of its own, for its collector."""
+    """
+    Reads what one run says, in a thread of its own, for its collector.
 
-    def __init__(self, path: str, collector: Collector) -> None:
-        self.path, self.collector = path, collector
+    A wary one believes only its first connection, whose run is not in a sandbox yet.
+    """
+
+    def __init__(
+        self, path: str, collector: Collector, *, is_wary: bool = False
+    ) -> None:
+        self.path, self.collector, self.is_wary = path, collector, is_wary
+        self.is_first = True
         self.selector = selectors.DefaultSelector()
         self.close_at: float | None = None
         self._wake, self._told = os.pipe()
@@ -117,9 +125,13 @@ class Listener:
 
     def _accept(self, listening: Any) -> None:
         connection, _address = self.listening.accept()
-        self.selector.register(
-            connection, selectors.EVENT_READ, Connection(self, connection)
-        )
+        is_wary = self.is_wary and not self.is_first
+        self.is_first = False
+        if is_wary and len(self.selector.get_map()) > border.CONNECTIONS:
+            connection.close()
+            return
+        reader = Connection(self, connection, is_wary=is_wary)
+        self.selector.register(connection, selectors.EVENT_READ, reader)
 
     def _read_wake(self, wake: Any) -> None:
         os.read(self._wake, 1024)
@@ -152,8 +164,10 @@ class Listener:
 class Connection:
     """What one interpreter says: lines of JSON, and pipes beside them."""
 
-    def __init__(self, listener: Listener, connection: socket.socket) -> None:
-        self.listener, self.connection = listener, connection
+    def __init__(
+        self, listener: Listener, connection: socket.socket, *, is_wary: bool
+    ) -> None:
+        self.listener, self.connection, self.is_wary = listener, connection, is_wary
         self.rest = b""
         self.files: list[int] = []
 
@@ -162,8 +176,12 @@ class Connection:
             data, files, _flags, _from = socket.recv_fds(self.connection, CHUNK, 4)
         except OSError:
             data, files = b"", []
-        self.files += files
-        if not data:
+        if self.is_wary:
+            for file in files:
+                os.close(file)
+        else:
+            self.files += files
+        if not data or (self.is_wary and len(self.rest) > border.MOST):
             # Half a line is what a killed process leaves.
             self.listener.forget(self.connection)
             return
@@ -176,11 +194,13 @@ class Connection:
         try:
             # All at once, which is a third of the work of each.
             items = json.loads(b"[" + whole.replace(b"\n", b",") + b"]")
-        except ValueError:
+        except (ValueError, RecursionError):
             items = []
             for each in whole.split(b"\n"):
-                with suppress(ValueError):
+                with suppress(ValueError, RecursionError):
                     items.append(json.loads(each))
+        if self.is_wary:
+            items = border.admitted(items)
         lines: list[Line] = []
         for item in items:
             if type(item) is list:

@@ -27,6 +27,7 @@ from windlass.models import EndedJob, LiveJob
 from windlass.models.jobs import Reason
 from windlass.processes import conf, listening, moves
 from windlass.processes.attending import TASK
+from windlass.processes.sandbox import bundles
 from windlass.runtime.service import offered
 from windlass.signals import job_cancelled, job_rescued
 
@@ -146,6 +147,7 @@ class Sweep:
         if time.monotonic() >= self._sweep_at:
             self._sweep_at = time.monotonic() + SWEEP_EVERY
             listening.sweep(now=time.time())
+            bundles.sweep(conf.options())
         return EVERY
 
     def _look_at(self, model: type[BaseProcess]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -25,6 +26,7 @@ from windlass.processes import (
 from windlass.processes.link import Link, name_of
 from windlass.processes.listening import path_of
 from windlass.processes.models import BaseProcess
+from windlass.processes.sandbox import bundles, launching
 from windlass.runtime.hygiene import tidy_connections
 from windlass.task import task
 
@@ -72,9 +74,10 @@ def run_process(context: Any, label: str, pk: str, database: str, run: int) -> N
         # A test or a script executes the job, in its own process.
         with sinks.local(process) as sink:
             capture.hear_records()
-            attempt(sink)
+            is_alone = conf.options().executor == "sandbox"
+            attempt(sink, body=_refuse if is_alone else None)
     else:
-        _run_alone(process, link, attempt)
+        _run_alone(process, link, attempt, token)
 
 
 def _begun(
@@ -95,23 +98,36 @@ def token_of(job: Any) -> str:
     return f"{job.id}/{job.claim}"
 
 
-def _run_alone(process: BaseProcess, link: Link, attempt: Any) -> None:
+def _refuse() -> None:
+    # Whoever wants a sandbox would rather have nothing than this.
+    raise RefusedTask(
+        "Processes run in a sandbox, and there is none here: only a worker of "
+        "manage.py windlass makes one. run() was not called."
+    )
+
+
+def _run_alone(process: BaseProcess, link: Link, attempt: Any, token: str) -> None:
     options = conf.options()
     sinks.own(process, link)
     os.environ.update(link.environment())
     capture.hear_everything(link, output=options.capture_output)
     try:
         if options.executor == "spawn":
-            attempt(link, body=partial(_run_elsewhere, process))
+            attempt(link, body=partial(_elsewhere, interpreter.run, process))
+        elif options.executor == "sandbox":
+            job_id, claim = token.split("/")
+            name = bundles.name_of(job_id, int(claim))
+            moves.update(process, moves.holds(token), sandbox_id=name)
+            attempt(link, body=partial(_elsewhere, launching.run, process, name))
         else:
             attempt(link, body=partial(_run_and_tidy, process))
     finally:
         capture.flush_output()
 
 
-def _run_elsewhere(process: BaseProcess) -> None:
+def _elsewhere(run: Callable[..., None], *given: Any) -> None:
     connections.close_all()
-    interpreter.run(process)
+    run(*given)
 
 
 def _run_and_tidy(process: BaseProcess) -> None:

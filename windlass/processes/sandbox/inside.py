@@ -1,0 +1,94 @@
+"""
+What runs inside of a sandbox: one process's ``run()``, and above it who is process 1.
+
+Process 1 gets the signals that are meant for the run, passes them on to its group, and
+sees to what orphans leave; the system does not let it die of a signal as others do.
+The run reads what it is from one file, and writes to another what it raised.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from windlass.processes.interpreter import RAISED, leave, perform, told_of
+from windlass.processes.link import ENV
+from windlass.processes.sandbox.layout import ANSWER, JOB
+
+BEGUN = "begun"
+# Characters of a traceback that are told, from its end.
+LONGEST = 100_000
+
+
+def main() -> int:
+    """Run the process of this sandbox; give back the exit status."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    pid = os.fork()
+    if pid:
+        os._exit(_watch(pid))
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, leave)
+    answer = open(ANSWER, "w")  # noqa: SIM115 - it is open until the end
+    print(BEGUN, file=answer, flush=True)
+    given: dict[str, Any] = {}
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        with open(JOB) as file:
+            given = json.load(file)
+        _run(given)
+    except BaseException as error:  # noqa: BLE001 - it is told, and raised outside
+        said = {name: text[-LONGEST:] for name, text in told_of(error).items()}
+        said["text"] += _without_database(error, given)
+        json.dump(said, answer)
+        answer.close()
+        return RAISED
+    return 0
+
+
+def _run(given: dict[str, Any]) -> None:
+    import django
+
+    os.environ[ENV] = json.dumps(given["log"])
+    django.setup()
+    from windlass.processes.sandbox.instance import unpack
+
+    perform(unpack(given))
+
+
+def _without_database(error: BaseException, given: dict[str, Any]) -> str:
+    from django.db import InterfaceError, OperationalError
+
+    if given.get("network") == "host":
+        return ""
+    if not isinstance(error, InterfaceError | OperationalError):
+        return ""
+    return (
+        " (This sandbox has no network, so it reaches no database: set SANDBOX_NETWORK "
+        'to "host", or name the socket or file of the database in SANDBOX_MOUNTS.)'
+    )
+
+
+def _watch(pid: int) -> int:
+    """Wait for the run, whatever else has to be waited for; its exit status."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: _pass_on(pid, number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    while True:
+        ended, status = os.wait()
+        if ended == pid:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+def _pass_on(pid: int, number: int) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        # It has not got as far as to have a group.
+        os.kill(pid, number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
