@@ -291,8 +291,8 @@ def _ignore():
 
 
 def _line_of(path, name):
-    lines = [line.split() for line in open(path) if line.startswith(f"{name}:")]
-    return lines[0][1] if lines else None
+    with open(path) as file:
+        return dict(line.split()[:2] for line in file).get(f"{name}:")
 
 
 def _opens(path, mode):

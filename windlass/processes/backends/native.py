@@ -23,6 +23,8 @@ class NativeBackend:
 
     # The start and the job are one commit; whoever sees the code die says that it has.
     is_transactional = ends_later = True
+    # EXECUTOR is for its workers.
+    has_executors = True
 
     def dispatch(self, process: BaseProcess) -> tuple[str, str]:
         """Enqueue the job; EnqueueError if its queue is not allowed."""

@@ -14,6 +14,8 @@ import os
 import select
 import signal
 import subprocess
+import sys
+import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +73,34 @@ def run(process: BaseProcess, name: str) -> None:
     interpreter.end_as(DEAD - code if code > DEAD else code, _believed(said))
 
 
+def probe(options: ProcessOptions) -> None:
+    """Start Python in a sandbox, and nothing more; raises what keeps it from that."""
+    runtime = runtimes.find(options)
+    bundle = Bundle.of(options, f"wl-try-{uuid.uuid4().hex}")
+    try:
+        bundle.make(runtime)
+        seen = layout.layout(options)
+        bundle.furnish(seen, [])
+        config = layout.config(options, runtime.kind, seen, {})
+        config["process"]["args"] = [sys.executable, "-c", ""]
+        bundle.write("config.json", config)
+        code = subprocess.run(
+            _command(bundle, runtime),
+            env=runtimes.environment(),
+            capture_output=True,
+            timeout=runtimes.PATIENCE,
+        ).returncode
+        if code:
+            raise SandboxFailed(_why(bundle, runtime, code))
+    finally:
+        bundle.remove()
+
+
+def _command(bundle: Bundle, runtime: Runtime) -> list[str]:
+    words = ("run", "--bundle", str(bundle.path), bundle.name)
+    return runtime.call(bundle.state, "--log", str(bundle.log), *words)
+
+
 def _make(
     bundle: Bundle, process: BaseProcess, options: ProcessOptions, runtime: Runtime
 ) -> int:
@@ -114,10 +144,9 @@ def _clean(text: object) -> str:
 
 def _start(bundle: Bundle, runtime: Runtime) -> subprocess.Popen[bytes]:
     _let_append()
-    words = ("run", "--bundle", str(bundle.path), bundle.name)
     parent = os.getpid()
     return subprocess.Popen(
-        runtime.call(bundle.state, "--log", str(bundle.log), *words),
+        _command(bundle, runtime),
         env=runtimes.environment(),
         stdin=subprocess.DEVNULL,
         process_group=0,
@@ -189,6 +218,5 @@ def _why(bundle: Bundle, runtime: Runtime, code: int) -> str:
         said = lines[-1][-500:] if lines else ""
     return (
         f"No sandbox was started: {runtime.program} run exited with status {code}"
-        f"{f', and said: {said}' if said else ''}. "
-        "manage.py check --deploy tries it with nothing in it."
+        f"{f', and said: {said}' if said else ''}."
     )

@@ -69,7 +69,7 @@ def find(options: ProcessOptions) -> Runtime:
     if program is None:
         raise NoRuntime(
             f'{SETTING}["SANDBOX_RUNTIME"]: there is no program '
-            f"{options.sandbox_runtime!r}, so no sandbox can be started. {INSTALL}"
+            f"{options.sandbox_runtime!r}, so no sandbox can be started."
         )
     kind = _kind(program)
     return Runtime(
@@ -88,13 +88,13 @@ def _kind(program: str) -> str:
             timeout=PATIENCE,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoRuntime(f"{program} does not start: {error}. {INSTALL}") from error
+        raise NoRuntime(f"{program} does not start: {error}.") from error
     kind = (done.stdout.split() or [""])[0]
     if done.returncode or kind not in KINDS:
         said = (done.stderr or done.stdout).strip()[:200]
         raise NoRuntime(
             f"{program} --version exited with status {done.returncode} and said "
-            f"{said!r}, so it is none of {', '.join(KINDS)}. {INSTALL}"
+            f"{said!r}, so it is none of {', '.join(KINDS)}."
         )
     return kind
 
