@@ -156,7 +156,7 @@ class Report(BaseProcess):
             "capabilities": _line_of("/proc/self/status", "CapEff"),
             "no_new_privileges": _line_of("/proc/self/status", "NoNewPrivs"),
             "read": [path for path in paths if _opens(path, "r")],
-            "written": [path for path in paths if _opens(path, "a")],
+            "written": [path for path in paths if _opens(path, "r+")],
             "added": [path for path in paths if _opens(f"{path}/new", "w")],
             "is_temporary": _opens("/tmp/new", "w"),
             "interfaces": [name for _n, name in socket.if_nameindex()],
@@ -292,7 +292,8 @@ def _ignore():
 
 def _line_of(path, name):
     with open(path) as file:
-        return dict(line.split()[:2] for line in file).get(f"{name}:")
+        found = [line.split()[1] for line in file if line.startswith(f"{name}:")]
+    return found[0] if found else None
 
 
 def _opens(path, mode):

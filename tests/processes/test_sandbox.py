@@ -22,6 +22,7 @@ from tests.integration.runtime import (
 )
 from tests.processes.models import Report, Yearly
 from tests.waiting import eventually
+from windlass.api import claim_ready_jobs, execute_claimed_job
 from windlass.models import Job
 from windlass.processes import checks
 from windlass.processes.moves import RUNNING
@@ -167,7 +168,8 @@ def test_it_is_nobody_and_reaches_nothing(runtime, outside):
     assert found["written"] == []
     assert found["added"] == [f"{outside}/shared"]
     assert (outside / "shared" / "new").exists()
-    assert found["is_temporary"] and not os.path.exists("/tmp/new")  # noqa: S108
+    assert found["is_temporary"]
+    assert not os.path.exists("/tmp/new")
     assert (found["interfaces"], found["connects"]) == (["lo"], False)
     assert "WANTED" in found["names"]
     assert not {"SECRET", "HOSTNAME"} & set(found["names"])
@@ -236,10 +238,11 @@ def test_it_hears_sigterm_once_and_cleans_up(runtime, root):
     report.cancel()
 
     assert ran(report).status == "cancelled"
-    assert name.startswith("wl-") and report.sandbox_id == ""
+    assert (name[:3], report.sandbox_id) == ("wl-", "")
     assert said(report).count("Cleaning up.") == 1
     assert "1 signal, without SIGKILL" in said(report)[-1]
-    assert len(members) > 1 and not any(map(is_running, members))
+    assert len(members) > 1
+    assert not any(map(is_running, members))
     assert left(root) == []
 
 
@@ -247,19 +250,20 @@ def test_one_that_ignores_sigterm_is_entirely_gone_and_neighbours_live(runtime, 
     runtime(KILL_TERM_RETRIES=2, KILL_TERM_WAIT_SECONDS=0.5)
     neighbour = Report.objects.create(kind="wait")
     neighbour.start()
-    report = Report.objects.create(kind="stay", timeout=timedelta(seconds=8))
+    report = Report.objects.create(kind="stay")
     report.start()
     says(report, "near")
     says(report, "far")
     report.refresh_from_db()
     members = family(report.worker_pid)
 
-    ran(report)
+    report.cancel()
 
-    assert report.status == "timed_out"
+    assert ran(report).status == "cancelled"
     rungs = [s.split()[0] for s in said(report) if "to process group" in s]
     assert rungs == ["SIGTERM", "SIGTERM", "SIGKILL"]
-    assert len(members) > 2 and not any(map(is_running, members))
+    assert len(members) > 2
+    assert not any(map(is_running, members))
     neighbour.refresh_from_db()
     assert neighbour.status == RUNNING
     assert {path.name for path in (root / "bundles").iterdir()} == {
@@ -294,13 +298,11 @@ def test_its_limits_hold(runtime):
     runtime(MEMORY_LIMIT="512M", CPU_LIMIT=3)
     hoarder = Report.objects.create(kind="hoard")
     computer = Report.objects.create(kind="compute")
-    deaf = Report.objects.create(kind="compute_in_c")
-    for each in (hoarder, computer, deaf):
+    for each in (hoarder, computer):
         each.start()
 
     assert ran(hoarder).error == "It reached its memory limit of 512 MiB."
     assert ran(computer).error == "It used up its 3 s of CPU time."
-    assert ran(deaf).status == "failed"
 
 
 def test_it_cannot_speak_for_the_supervision_nor_end_who_listens(runtime):
@@ -378,7 +380,8 @@ def test_what_is_no_worker_runs_nothing_that_wants_a_sandbox(settings):
     report = Report.objects.create(kind="say")
     report.start()
 
-    drain()
+    (claimed,) = claim_ready_jobs(1)
+    execute_claimed_job(claimed)
 
     report.refresh_from_db()
     assert report.status == "failed"

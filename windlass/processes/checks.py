@@ -11,8 +11,8 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from windlass import conf as engine
 from windlass.exceptions import ConfigurationError
 from windlass.processes import conf
-from windlass.processes.lines import log_model
 from windlass.processes.conf import ProcessOptions
+from windlass.processes.lines import log_model
 from windlass.processes.sandbox import launching, runtimes
 from windlass.processes.sandbox.bundles import Unsafe
 from windlass.processes.sandbox.launching import SandboxFailed

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import math
+import mmap
 import os
 import resource
 import signal
@@ -23,7 +24,6 @@ from windlass.runtime.memory import megabytes
 GRACE = 5
 # A process that died with so much of its memory in use died of that.
 NEARLY = 0.8
-RAISABLE = (resource.RLIMIT_DATA, resource.RLIMIT_NOFILE)
 
 
 class LimitReached(Exception):
@@ -33,10 +33,19 @@ class LimitReached(Exception):
 @contextmanager
 def within(options: ProcessOptions) -> Iterator[None]:
     """Keep the limits while ``run()`` runs, in a process that is its own."""
-    kept = [(which, resource.getrlimit(which)) for which in RAISABLE]
+    wanted = list(_wanted(options))
+    kept = [(which, resource.getrlimit(which)) for which, _most in wanted]
     if options.nice:
         os.nice(options.nice)
-    _limit(options)
+    for which, most in wanted:
+        # The hard limit stays, so that it can be taken back.
+        hard = resource.getrlimit(which)[1]
+        is_less = hard == resource.RLIM_INFINITY or most < hard
+        resource.setrlimit(which, (most if is_less else hard, hard))
+    if (cpu := options.cpu_limit) is not None:
+        signal.signal(signal.SIGXCPU, lambda *_: _out_of_time(cpu))
+        seconds = math.ceil(cpu)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + GRACE))
     try:
         yield
     except (MemoryError, OSError) as error:
@@ -48,23 +57,16 @@ def within(options: ProcessOptions) -> Iterator[None]:
         raise LimitReached(said) from error
     finally:
         _raise_again(kept)
-        if options.cpu_limit is not None:
+        if cpu is not None:
             signal.signal(signal.SIGXCPU, signal.SIG_IGN)
 
 
-def _limit(options: ProcessOptions) -> None:
-    for which, most in zip(
-        RAISABLE, (options.memory_limit, options.open_files_limit), strict=True
-    ):
-        if most is not None:
-            # The hard limit stays, so that it can be taken back.
-            hard = resource.getrlimit(which)[1]
-            is_less = hard == resource.RLIM_INFINITY or most < hard
-            resource.setrlimit(which, (most if is_less else hard, hard))
-    if (cpu := options.cpu_limit) is not None:
-        signal.signal(signal.SIGXCPU, lambda *_: _out_of_time(cpu))
-        seconds = math.ceil(cpu)
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + GRACE))
+def _wanted(options: ProcessOptions) -> Iterator[tuple[int, int]]:
+    if options.memory_limit is not None:
+        which, taken = _keeps()
+        yield which, options.memory_limit + taken
+    if options.open_files_limit is not None:
+        yield resource.RLIMIT_NOFILE, options.open_files_limit
 
 
 def _raise_again(kept: list[tuple[int, tuple[int, int]]]) -> None:
@@ -81,6 +83,21 @@ def _reached(error: BaseException, options: ProcessOptions) -> str | None:
     elif files is not None and getattr(error, "errno", None) == errno.EMFILE:
         return f"It reached its limit of {files:,} open files."
     return None
+
+
+def _keeps() -> tuple[int, int]:
+    """The limit of memory that this system keeps, and the bytes that do not count."""
+    kept = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (0, kept[1]))
+    try:
+        mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except OSError:
+        return resource.RLIMIT_DATA, 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, kept)
+    # gVisor counts the heap only. The address space has libraries in it as well.
+    with open("/proc/self/statm") as file:
+        return resource.RLIMIT_AS, int(file.read().split()[0]) * mmap.PAGESIZE
 
 
 def _out_of_time(cpu: float) -> None:

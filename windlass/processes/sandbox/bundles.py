@@ -161,11 +161,11 @@ def _make_private(path: Path) -> None:
         or found.st_uid != os.geteuid()
         or stat.S_IMODE(found.st_mode) & 0o077
     ):
+        mode = f"{stat.S_IMODE(found.st_mode):04o}"
         raise Unsafe(
             f"{path} is to be a directory of user {os.geteuid()} with mode 0700, and "
-            f"is of user {found.st_uid} with mode {stat.S_IMODE(found.st_mode):04o}. No "
-            "sandbox was started. Remove it, or set "
-            f'{SETTING}["SANDBOX_STATE_ROOT"] to another one.'
+            f"is of user {found.st_uid} with mode {mode}, so no sandbox was started. "
+            f'Remove it, or set {SETTING}["SANDBOX_STATE_ROOT"] to another one.'
         )
 
 

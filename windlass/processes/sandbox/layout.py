@@ -57,7 +57,7 @@ HIDDEN = (
 UNCHANGED = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 CAPABILITIES = ("bounding", "effective", "inheritable", "permitted", "ambient")
 PEOPLE = {
-    "etc/passwd": "root:x:0:0:root:/:/bin/false\nnobody:x:65534:65534::/tmp:/bin/false\n",
+    "etc/passwd": "root:x:0:0::/:/bin/false\nnobody:x:65534:65534::/tmp:/bin/false\n",
     "etc/group": "root:x:0:\nnogroup:x:65534:\n",
 }
 
