@@ -15,12 +15,13 @@ import os
 import shutil
 import stat
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from windlass.processes.conf import SETTING, ProcessOptions
-from windlass.processes.sandbox.layout import PEOPLE, PLACE, Layout
+from windlass.processes.sandbox.layout import PEOPLE, Layout
 from windlass.processes.sandbox.runtimes import Runtime
 from windlass.runtime import ledger
 
@@ -62,19 +63,19 @@ class Bundle:
 
     def make(self, runtime: Runtime) -> None:
         """Make the directory; Unsafe if others could get at it."""
-        if self.root == ledger.path_of(0).parent / "sandboxes":
-            _make_private(self.root.parent)
-        for path in (self.root, self.state, self.path.parent):
+        # The first is where the socket of the log is.
+        sockets = ledger.path_of(0).parent
+        for path in (sockets, self.root, self.state, self.path.parent):
             _make_private(path)
         self.path.mkdir(mode=0o700)
         self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         said = [runtime.program, runtime.kind, list(runtime.arguments)]
-        (self.path / "runtime").write_text(json.dumps(said))
+        self.write("runtime", said)
 
-    def furnish(self, seen: Layout, places: list[str]) -> None:
-        """Make the root: a place for each mount, and the links."""
-        for path in ("dev/shm", "proc", "tmp", "etc", PLACE[1:]):
+    def furnish(self, seen: Layout, places: Iterable[str]) -> None:
+        """Make the root: a place for each mount and for more files, and the links."""
+        for path in ("dev/shm", "proc", "tmp", "etc"):
             self._directory(self.rootfs / path)
         for name, text in PEOPLE.items():
             (self.rootfs / name).write_text(text)
@@ -100,12 +101,9 @@ class Bundle:
             path.mkdir()
             path.chmod(0o755)
 
-    def write(self, name: str, said: Any, mode: int = 0o600) -> Path:
-        """Write a file as JSON, for whoever the mode says; give back where it is."""
-        path = self.path / name
-        path.write_text(json.dumps(said))
-        path.chmod(mode)
-        return path
+    def write(self, name: str, said: Any) -> None:
+        """Write a file as JSON."""
+        (self.path / name).write_text(json.dumps(said))
 
     def remove(self) -> None:
         """Kill the sandbox if it is alive, and remove all of it. Again is harmless."""

@@ -3,7 +3,7 @@ What runs inside of a sandbox: one process's ``run()``, and above it who is proc
 
 Process 1 gets the signals that are meant for the run, passes them on to its group, and
 sees to what orphans leave; the system does not let it die of a signal as others do.
-The run reads what it is from one file, and writes to another what it raised.
+What the run is comes in by the standard input, a socket, and what it raised goes out.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import json
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, BinaryIO
 
 from windlass.processes.interpreter import RAISED, leave, perform, told_of
 from windlass.processes.link import ENV
-from windlass.processes.sandbox.layout import ANSWER, JOB
 
 BEGUN = "begun"
 # Characters of a traceback that are told, from its end.
@@ -26,26 +25,33 @@ LONGEST = 100_000
 def main() -> int:
     """Run the process of this sandbox; give back the exit status."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    # What the run starts has a standard input without anything in it.
+    outside = os.fdopen(os.dup(0), "rb")
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
     pid = os.fork()
     if pid:
         os._exit(_watch(pid))
     os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, leave)
-    answer = open(ANSWER, "w")  # noqa: SIM115 - it is open until the end
-    print(BEGUN, file=answer, flush=True)
+    _say(outside, BEGUN)
     given: dict[str, Any] = {}
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-        with open(JOB) as file:
-            given = json.load(file)
+        given = json.loads(outside.readline())
         _run(given)
     except BaseException as error:  # noqa: BLE001 - it is told, and raised outside
         said = {name: text[-LONGEST:] for name, text in told_of(error).items()}
         said["text"] += _without_database(error, given)
-        json.dump(said, answer)
-        answer.close()
+        _say(outside, json.dumps(said))
         return RAISED
     return 0
+
+
+def _say(outside: BinaryIO, text: str) -> None:
+    data = f"{text}\n".encode()
+    while data:
+        data = data[os.write(outside.fileno(), data) :]
 
 
 def _run(given: dict[str, Any]) -> None:

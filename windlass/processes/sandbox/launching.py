@@ -9,14 +9,14 @@ the fork server and dies there, and the worker removes what is left in files.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,18 +29,14 @@ from windlass.processes.sandbox.bundles import Bundle
 from windlass.processes.sandbox.inside import BEGUN
 from windlass.processes.sandbox.instance import pack
 from windlass.processes.sandbox.runtimes import Runtime
+from windlass.processes.sandbox.talking import Talk
 from windlass.runtime.child import die_with_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from windlass.processes.models import BaseProcess
 
-# Bytes of what comes out that are read.
-MOST = 1 << 20
-# Seconds until a sandbox that did not take a signal, being made, is sent it again.
-AGAIN = 0.3
-DEAD = 128
+# What killed the run, in its exit status, is above this.
+KILLED = 128
 
 
 class SandboxFailed(Exception):
@@ -58,19 +54,22 @@ def run(process: BaseProcess, name: str) -> None:
     bundles.sweep(options)
     runtime = runtimes.find(options)
     bundle = Bundle.of(options, name)
+    talk = Talk(_said_to(process, options))
     try:
-        with _told() as (told, wake):
-            answer = _make(bundle, process, options, runtime)
-            try:
-                code = _wait(_start(bundle, runtime), bundle, runtime, told, wake)
-                begun, _, said = os.read(answer, MOST).partition(b"\n")
-            finally:
-                os.close(answer)
-        if begun != BEGUN.encode() and not told:
+        # Whoever is nobody inside may speak there; it is in a directory of ours alone.
+        log = Path(json.loads(os.environ[ENV])["path"])
+        _make(bundle, runtime, options, {layout.LOG: log})
+        log.chmod(0o666)
+        started = _start(bundle, runtime, talk)
+        kill = ("kill", name, "TERM")
+        code, was_told = talk.wait(started, lambda: runtime.tell(bundle.state, *kill))
+        begun, _, said = bytes(talk.answer).partition(b"\n")
+        if begun != BEGUN.encode() and not was_told:
             raise SandboxFailed(_why(bundle, runtime, code))
     finally:
+        talk.close()
         bundle.remove()
-    interpreter.end_as(DEAD - code if code > DEAD else code, _believed(said))
+    interpreter.end_as(KILLED - code if code > KILLED else code, _believed(said))
 
 
 def probe(options: ProcessOptions) -> None:
@@ -78,15 +77,11 @@ def probe(options: ProcessOptions) -> None:
     runtime = runtimes.find(options)
     bundle = Bundle.of(options, f"wl-try-{uuid.uuid4().hex}")
     try:
-        bundle.make(runtime)
-        seen = layout.layout(options)
-        bundle.furnish(seen, [])
-        config = layout.config(options, runtime.kind, seen, {})
-        config["process"]["args"] = [sys.executable, "-c", ""]
-        bundle.write("config.json", config)
+        _make(bundle, runtime, options, {}, "-c", "")
         code = subprocess.run(
             _command(bundle, runtime),
             env=runtimes.environment(),
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=runtimes.PATIENCE,
         ).returncode
@@ -96,36 +91,50 @@ def probe(options: ProcessOptions) -> None:
         bundle.remove()
 
 
+def _said_to(process: BaseProcess, options: ProcessOptions) -> bytes:
+    said = {
+        **pack(process),
+        "log": {**json.loads(os.environ[ENV]), "path": layout.LOG},
+        "network": options.sandbox_network,
+    }
+    return json.dumps(said).encode() + b"\n"
+
+
+def _make(
+    bundle: Bundle,
+    runtime: Runtime,
+    options: ProcessOptions,
+    sockets: dict[str, Path],
+    *arguments: str,
+) -> None:
+    bundle.make(runtime)
+    seen = layout.layout(options)
+    bundle.furnish(seen, list(sockets))
+    arguments = arguments or ("-P", "-m", "windlass.processes.sandbox.inside")
+    said = layout.config(options, runtime.kind, seen, sockets)
+    said["process"]["args"] = [sys.executable, *arguments]
+    bundle.write("config.json", said)
+
+
 def _command(bundle: Bundle, runtime: Runtime) -> list[str]:
     words = ("run", "--bundle", str(bundle.path), bundle.name)
     return runtime.call(bundle.state, "--log", str(bundle.log), *words)
 
 
-def _make(
-    bundle: Bundle, process: BaseProcess, options: ProcessOptions, runtime: Runtime
-) -> int:
-    """Make the bundle; give back the descriptor of what the inside answers."""
-    bundle.make(runtime)
-    log = json.loads(os.environ[ENV])
-    job = {
-        **pack(process),
-        "log": {**log, "path": layout.LOG},
-        "network": options.sandbox_network,
-    }
-    places = {
-        layout.JOB: bundle.write("job", job, 0o444),
-        layout.ANSWER: bundle.path / "answer",
-        layout.LOG: Path(log["path"]),
-    }
-    # Read by this descriptor, whatever is made of the name: nobody leads us elsewhere.
-    answer = os.open(places[layout.ANSWER], os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    os.fchmod(answer, 0o666)
-    # Whoever is nobody inside may speak to it, and it is in a directory of ours alone.
-    os.chmod(log["path"], 0o666)
-    seen = layout.layout(options)
-    bundle.furnish(seen, list(places))
-    bundle.write("config.json", layout.config(options, runtime.kind, seen, places))
-    return answer
+def _start(bundle: Bundle, runtime: Runtime, talk: Talk) -> subprocess.Popen[bytes]:
+    for number in (1, 2):
+        # gVisor has its own idea of where the end of a file is.
+        with suppress(OSError):
+            flags = fcntl.fcntl(number, fcntl.F_GETFL)
+            fcntl.fcntl(number, fcntl.F_SETFL, flags | os.O_APPEND)
+    parent = os.getpid()
+    return subprocess.Popen(
+        _command(bundle, runtime),
+        env=runtimes.environment(),
+        stdin=talk.theirs.fileno(),
+        process_group=0,
+        preexec_fn=lambda: die_with_parent(parent, signal.SIGKILL),
+    )
 
 
 def _believed(said: bytes) -> str:
@@ -142,81 +151,11 @@ def _clean(text: object) -> str:
     return "\n".join(clean(each) for each in str(text).split("\n"))
 
 
-def _start(bundle: Bundle, runtime: Runtime) -> subprocess.Popen[bytes]:
-    _let_append()
-    parent = os.getpid()
-    return subprocess.Popen(
-        _command(bundle, runtime),
-        env=runtimes.environment(),
-        stdin=subprocess.DEVNULL,
-        process_group=0,
-        preexec_fn=lambda: die_with_parent(parent, signal.SIGKILL),
-    )
-
-
-def _let_append() -> None:
-    """Let gVisor write to files behind what others write; it has its own idea where."""
-    import fcntl
-
-    for number in (1, 2):
-        with suppress(OSError):
-            flags = fcntl.fcntl(number, fcntl.F_GETFL)
-            fcntl.fcntl(number, fcntl.F_SETFL, flags | os.O_APPEND)
-
-
-@contextmanager
-def _told() -> Iterator[tuple[list[int], int]]:
-    """SIGTERMs that come, and a descriptor that can be read when one has."""
-    told: list[int] = []
-    wake, poke = os.pipe()
-    os.set_blocking(poke, False)
-    os.set_blocking(wake, False)
-    # Not SIG_IGN, which the sandbox would inherit. And not an exception: this process
-    # stays until the sandbox has ended.
-    signal.signal(signal.SIGTERM, lambda number, _frame: told.append(number))
-    before = signal.set_wakeup_fd(poke, warn_on_full_buffer=False)
-    try:
-        yield told, wake
-    finally:
-        signal.set_wakeup_fd(before)
-        os.close(wake)
-        os.close(poke)
-
-
-def _wait(
-    started: subprocess.Popen[bytes],
-    bundle: Bundle,
-    runtime: Runtime,
-    told: list[int],
-    wake: int,
-) -> int:
-    """Wait for the end, and pass signals on; give back the exit status."""
-    passed = 0
-    ended = os.pidfd_open(started.pid)
-    try:
-        while True:
-            pause = AGAIN if len(told) > passed else None
-            ready, _, _ = select.select([ended, wake], [], [], pause)
-            if ended in ready:
-                return started.wait()
-            with suppress(BlockingIOError):
-                os.read(wake, 1024)
-            if len(told) > passed:
-                count = len(told)
-                if runtime.tell(bundle.state, "kill", bundle.name, "TERM"):
-                    passed = count
-                elif select.select([ended], [], [], AGAIN)[0]:
-                    return started.wait()
-    finally:
-        os.close(ended)
-
-
 def _why(bundle: Bundle, runtime: Runtime, code: int) -> str:
     said = ""
     with suppress(OSError):
         lines = bundle.log.read_text(errors="replace").strip().splitlines()
-        said = lines[-1][-500:] if lines else ""
+        said = f", and said: {lines[-1][-500:]}" if lines else ""
     return (
-        f"No sandbox was started: {runtime.program} run exited with status {code}"
-        f"{f', and said: {said}' if said else ''}."
+        f"No sandbox was started: {runtime.program} run exited with status {code}{said}"
     )

@@ -19,10 +19,8 @@ from django.conf import settings
 
 from windlass.processes.conf import SETTING, ProcessOptions
 
-# Where a sandbox finds what is between it and us, and who it is there.
-PLACE = "/run/windlass"
-JOB, ANSWER, LOG = f"{PLACE}/job", f"{PLACE}/answer", f"{PLACE}/log"
-NOBODY = 65534
+# Where a sandbox finds the socket of its log, and who it is there.
+LOG, NOBODY = "/run/windlass/log", 65534
 SYSTEM = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives"),
@@ -134,14 +132,13 @@ def environment(options: ProcessOptions) -> dict[str, str]:
 
 
 def config(
-    options: ProcessOptions, kind: str, seen: Layout, own: dict[str, Path]
+    options: ProcessOptions, kind: str, seen: Layout, sockets: dict[str, Path]
 ) -> Any:
-    """What an OCI runtime is told; ``own`` are files of the bundle, by their place."""
+    """What an OCI runtime is told, but for the command; sockets are by their place."""
     here = os.getcwd()
     process = {
         "terminal": False,
         "user": {"uid": NOBODY, "gid": NOBODY},
-        "args": [sys.executable, "-P", "-m", "windlass.processes.sandbox.inside"],
         "env": [f"{name}={value}" for name, value in environment(options).items()],
         "cwd": here if _is_covered(here, seen.mounts) else "/tmp",
         "noNewPrivileges": True,
@@ -153,7 +150,7 @@ def config(
         "process": process,
         "root": {"path": "rootfs", "readonly": True},
         "hostname": "sandbox",
-        "mounts": [*_made(options), *_bound(seen), *_between(own)],
+        "mounts": [*_made(options), *_bound(seen, sockets)],
         "linux": _linux(options, kind),
     }
 
@@ -169,17 +166,13 @@ def _made(options: ProcessOptions) -> Iterator[dict[str, Any]]:
     yield _mount("tmpfs", "/tmp", "tmpfs", kept)
 
 
-def _bound(seen: Layout) -> Iterator[dict[str, Any]]:
+def _bound(seen: Layout, sockets: dict[str, Path]) -> Iterator[dict[str, Any]]:
     # Whatever is below another comes after it.
     for path in sorted(seen.mounts, key=lambda path: path.count("/")):
         how = "rw" if seen.mounts[path] else "ro"
         yield _mount("bind", path, path, ["rbind", how, "nosuid", "nodev"])
-
-
-def _between(own: dict[str, Path]) -> Iterator[dict[str, Any]]:
-    for place, path in own.items():
-        how = "ro" if place == JOB else "rw"
-        yield _mount("bind", place, str(path), ["bind", how, "nosuid", "nodev"])
+    for place, path in sockets.items():
+        yield _mount("bind", place, str(path), ["bind", "rw", "nosuid", "nodev"])
 
 
 def _mount(kind: str, to: str, source: str, options: list[str]) -> dict[str, Any]:
