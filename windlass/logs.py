@@ -80,6 +80,9 @@ EVENTS = {
         "process.log_not_capped", ("log", "error")
     ),
     "The log of a process cannot be stored any more.": Event("process.log_failed"),
+    "Something is still mounted in %s, so it stays.": Event(
+        "process.sandbox_stays", ("path",)
+    ),
     "The log of a process cannot be read any more.": Event("process.log_failed"),
     "Job %s: its backoff %r failed; the default is used instead.": Event(
         "job.backoff_failed", ("job_id", "backoff")

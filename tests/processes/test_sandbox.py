@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db import connection
 
 from tests.integration.runtime import (
     ROOT,
@@ -177,7 +178,9 @@ def test_it_is_nobody_and_reaches_nothing(runtime, outside):
 
 def test_with_the_network_of_the_host_it_reaches_the_database(runtime, outside):
     """The same model as natively, unchanged."""
-    runtime(SANDBOX_NETWORK="host")
+    server = connection.settings_dict["HOST"]
+    sockets = [server] if server.startswith("/") else []
+    runtime(SANDBOX_NETWORK="host", SANDBOX_MOUNTS=sockets)
     report = Report.objects.create()
     report.start()
 

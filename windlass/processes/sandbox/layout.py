@@ -171,8 +171,8 @@ def _bound(seen: Layout, sockets: dict[str, Path]) -> Iterator[dict[str, Any]]:
     for path in sorted(seen.mounts, key=lambda path: path.count("/")):
         how = "rw" if seen.mounts[path] else "ro"
         yield _mount("bind", path, path, ["rbind", how, "nosuid", "nodev"])
-    for place, path in sockets.items():
-        yield _mount("bind", place, str(path), ["bind", "rw", "nosuid", "nodev"])
+    for place, socket in sockets.items():
+        yield _mount("bind", place, str(socket), ["bind", "rw", "nosuid", "nodev"])
 
 
 def _mount(kind: str, to: str, source: str, options: list[str]) -> dict[str, Any]:

@@ -56,7 +56,9 @@ class Talk:
             return started.wait(), bool(told)
 
     def _look(self, ended: int, wake: int, *, hurry: bool) -> bool:
-        reading = [ended, wake, *([] if self._is_over else [self._ours])]
+        reading: list[int | socket.socket] = [ended, wake]
+        if not self._is_over:
+            reading.append(self._ours)
         writing = [self._ours] if self._left else []
         pause = AGAIN if hurry else None
         ready, writable, _ = select.select(reading, writing, [], pause)
