@@ -55,6 +55,7 @@ from windlass.management.commands import (
     windlass_logs,
 )
 from windlass.models import Job, Reason, Schedule, ScheduleMark, State
+from windlass.processes import conf as process_conf
 from windlass.task import Task
 from windlass.tasks_api import BACKPORT, TaskContext
 
@@ -187,7 +188,10 @@ def check_settings(program):
         for alias, entry in found.get("TASKS", {}).items():
             conf.parse(alias, entry)
             assert entry["BACKEND"] == "windlass.backend.WindlassBackend"
-    assert found.get("TASKS") or found.keys() & {"DATABASES", "LOGGING", "JOBS"}
+    processes = found.get("WINDLASS_PROCESSES", {})
+    process_conf.parse(processes)
+    others = {"DATABASES", "LOGGING", "JOBS"}
+    assert found.get("TASKS") or processes or found.keys() & others
 
 
 # Not inside a transaction: a page's test cases bring their own.
