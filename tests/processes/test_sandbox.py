@@ -188,7 +188,7 @@ def test_with_the_network_of_the_host_it_reaches_the_database(runtime, outside):
 
     assert report.status == "succeeded", (report.error, said(report))
     assert said(report) == ["Started.", "It goes well.", "Finished."]
-    assert report.result.split()[0] == "2"
+    assert 1 < int(report.result.split()[0]) < 100
 
 
 def test_without_it_an_error_says_what_to_do(runtime):

@@ -77,6 +77,8 @@ class Bundle:
         """Make the root: a place for each mount and for more files, and the links."""
         for path in ("dev/shm", "proc", "tmp", "etc"):
             self._directory(self.rootfs / path)
+        # runc gives what it mounts there the mode of what was there.
+        (self.rootfs / "tmp").chmod(0o1777)
         for name, text in PEOPLE.items():
             (self.rootfs / name).write_text(text)
         for path in sorted(seen.mounts, key=lambda path: path.count("/")):

@@ -3,7 +3,7 @@ What runs inside of a sandbox: one process's ``run()``, and above it who is proc
 
 Process 1 gets the signals that are meant for the run, passes them on to its group, and
 sees to what orphans leave; the system does not let it die of a signal as others do.
-What the run is comes in by the standard input, a socket, and what it raised goes out.
+What the run is comes in by a socket, and what it raised goes out there.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
-from typing import Any, BinaryIO
+from typing import Any
 
 from windlass.processes.interpreter import RAISED, leave, perform, told_of
 from windlass.processes.link import ENV
+from windlass.processes.sandbox.layout import TALK
 
 BEGUN = "begun"
 # Characters of a traceback that are told, from its end.
@@ -25,10 +27,8 @@ LONGEST = 100_000
 def main() -> int:
     """Run the process of this sandbox; give back the exit status."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    # What the run starts has a standard input without anything in it.
-    outside = os.fdopen(os.dup(0), "rb")
-    with open(os.devnull) as nothing:
-        os.dup2(nothing.fileno(), 0)
+    outside = socket.socket(socket.AF_UNIX)
+    outside.connect(TALK)
     pid = os.fork()
     if pid:
         os._exit(_watch(pid))
@@ -38,7 +38,8 @@ def main() -> int:
     given: dict[str, Any] = {}
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-        given = json.loads(outside.readline())
+        with outside.makefile("rb") as said_to_us:
+            given = json.loads(said_to_us.readline())
         _run(given)
     except BaseException as error:  # noqa: BLE001 - it is told, and raised outside
         said = {name: text[-LONGEST:] for name, text in told_of(error).items()}
@@ -48,10 +49,8 @@ def main() -> int:
     return 0
 
 
-def _say(outside: BinaryIO, text: str) -> None:
-    data = f"{text}\n".encode()
-    while data:
-        data = data[os.write(outside.fileno(), data) :]
+def _say(outside: socket.socket, text: str) -> None:
+    outside.sendall(f"{text}\n".encode())
 
 
 def _run(given: dict[str, Any]) -> None:

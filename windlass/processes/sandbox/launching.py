@@ -54,20 +54,23 @@ def run(process: BaseProcess, name: str) -> None:
     bundles.sweep(options)
     runtime = runtimes.find(options)
     bundle = Bundle.of(options, name)
-    talk = Talk(_said_to(process, options))
+    talk = None
     try:
         # Whoever is nobody inside may speak there; it is in a directory of ours alone.
         log = Path(json.loads(os.environ[ENV])["path"])
-        _make(bundle, runtime, options, {layout.LOG: log})
+        sockets = {layout.LOG: log, layout.TALK: bundle.path / "talk"}
+        _make(bundle, runtime, options, sockets)
         log.chmod(0o666)
-        started = _start(bundle, runtime, talk)
+        talk = Talk(sockets[layout.TALK], _said_to(process, options))
+        started = _start(bundle, runtime)
         kill = ("kill", name, "TERM")
         code, was_told = talk.wait(started, lambda: runtime.tell(bundle.state, *kill))
         begun, _, said = bytes(talk.answer).partition(b"\n")
         if begun != BEGUN.encode() and not was_told:
             raise SandboxFailed(_why(bundle, runtime, code))
     finally:
-        talk.close()
+        if talk is not None:
+            talk.close()
         bundle.remove()
     interpreter.end_as(KILLED - code if code > KILLED else code, _believed(said))
 
@@ -121,7 +124,7 @@ def _command(bundle: Bundle, runtime: Runtime) -> list[str]:
     return runtime.call(bundle.state, "--log", str(bundle.log), *words)
 
 
-def _start(bundle: Bundle, runtime: Runtime, talk: Talk) -> subprocess.Popen[bytes]:
+def _start(bundle: Bundle, runtime: Runtime) -> subprocess.Popen[bytes]:
     for number in (1, 2):
         # gVisor has its own idea of where the end of a file is.
         with suppress(OSError):
@@ -131,7 +134,7 @@ def _start(bundle: Bundle, runtime: Runtime, talk: Talk) -> subprocess.Popen[byt
     return subprocess.Popen(
         _command(bundle, runtime),
         env=runtimes.environment(),
-        stdin=talk.theirs.fileno(),
+        stdin=subprocess.DEVNULL,
         process_group=0,
         preexec_fn=lambda: die_with_parent(parent, signal.SIGKILL),
     )

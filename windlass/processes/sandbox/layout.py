@@ -19,8 +19,8 @@ from django.conf import settings
 
 from windlass.processes.conf import SETTING, ProcessOptions
 
-# Where a sandbox finds the socket of its log, and who it is there.
-LOG, NOBODY = "/run/windlass/log", 65534
+# Where a sandbox finds the sockets of its log and of the talk with it, and who it is.
+LOG, TALK, NOBODY = "/run/windlass/log", "/run/windlass/talk", 65534
 SYSTEM = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives"),

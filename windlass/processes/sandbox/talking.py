@@ -1,8 +1,8 @@
 """
 The talk with a sandbox while it lives: the run goes in, its answer comes out.
 
-Both go over a socket that is the standard input of the sandbox, so nothing has to be
-reachable for that, and what a run answers takes the memory of a socket and no more.
+Both go over a socket, to the first who connects: process 1, before it runs anything.
+In a file an answer could grow until the host is full; here it takes what a socket does.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 # Bytes of an answer that are read.
 MOST = 1 << 20
@@ -22,18 +23,22 @@ AGAIN = 0.3
 
 
 class Talk:
-    """One sandbox's: ``theirs`` is what it gets, ``answer`` what it has said."""
+    """One sandbox's, on a socket of its own; ``answer`` is what it has said."""
 
-    def __init__(self, said: bytes) -> None:
-        self._ours, self.theirs = socket.socketpair()
-        self._ours.setblocking(False)
+    def __init__(self, path: Path, said: bytes) -> None:
+        # Who waits for the sandbox, and then the sandbox.
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.setblocking(False)
+        self._socket.bind(str(path))
+        # It is in a directory of ours alone, and in the sandbox.
+        path.chmod(0o666)
+        self._socket.listen(1)
         self._left, self.answer = memoryview(said), bytearray()
-        self._is_over = False
+        self._is_connected = self._is_over = False
 
     def close(self) -> None:
         """Say and hear no more."""
-        self._ours.close()
-        self.theirs.close()
+        self._socket.close()
 
     def wait(
         self, started: subprocess.Popen[bytes], pass_on: Callable[[], bool]
@@ -43,7 +48,6 @@ class Talk:
 
         SIGTERM does not end this process. It is passed on, each once.
         """
-        self.theirs.close()
         with _told() as (told, wake):
             ended, passed = os.pidfd_open(started.pid), 0
             try:
@@ -58,14 +62,14 @@ class Talk:
     def _look(self, ended: int, wake: int, *, hurry: bool) -> bool:
         reading: list[int | socket.socket] = [ended, wake]
         if not self._is_over:
-            reading.append(self._ours)
-        writing = [self._ours] if self._left else []
+            reading.append(self._socket)
+        writing = [self._socket] if self._left and self._is_connected else []
         pause = AGAIN if hurry else None
         ready, writable, _ = select.select(reading, writing, [], pause)
         if writable:
             with suppress(BlockingIOError):
                 self._say()
-        if self._ours in ready or ended in ready:
+        if self._socket in ready or ended in ready:
             self._hear()
         if wake in ready:
             os.read(wake, 1024)
@@ -73,15 +77,20 @@ class Talk:
 
     def _say(self) -> None:
         try:
-            self._left = self._left[self._ours.send(self._left) :]
+            self._left = self._left[self._socket.send(self._left) :]
         except ConnectionError:
             # There is nobody any more; what it exits with says more.
             self._left = self._left[:0]
 
     def _hear(self) -> None:
         with suppress(BlockingIOError, ConnectionError):
+            if not self._is_connected:
+                connected, _address = self._socket.accept()
+                self._socket.close()
+                connected.setblocking(False)
+                self._socket, self._is_connected = connected, True
             while not self._is_over:
-                data = self._ours.recv(1 << 16)
+                data = self._socket.recv(1 << 16)
                 self.answer += data
                 self._is_over = not data or len(self.answer) > MOST
 
