@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import stat
 import tempfile
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -68,11 +70,25 @@ def nobody_left(committed):
 def root():
     """Where sandboxes are kept. The path is short, for a socket's is."""
     with tempfile.TemporaryDirectory(prefix="wl-") as directory:
-        yield Path(directory) / "sandboxes"
+        root = Path(directory) / "sandboxes"
+        yield root
+        # The runtime was killed by now, all of it at once.
+        eventually(lambda: not naming(root), message=lambda: naming(root))
+
+
+def naming(root):
+    """Processes that were told of a directory: runtimes, and who runs in sandboxes."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            told = (place / "cmdline").read_bytes() + (place / "environ").read_bytes()
+            if bytes(root) in told:
+                found.append((place.name, told[:200]))
+    return found
 
 
 @pytest.fixture
-def runtime(start, program, root):
+def runtime(root, program, start):
     def begin(**processes):
         said = {
             "EXECUTOR": "sandbox",
@@ -290,7 +306,7 @@ def test_what_a_killed_worker_leaves_is_swept(runtime, root):
 
 @pytest.mark.parametrize("program", ["crun"], indirect=True)
 def test_what_a_killed_fork_server_leaves_is_swept(runtime, root):
-    """Whom the sandbox would have come to is dead, and with crun it lives on."""
+    """Whoever would have killed the sandbox is dead."""
     runtime()
     report = Report.objects.create(kind="wait")
     report.start()
@@ -298,6 +314,20 @@ def test_what_a_killed_fork_server_leaves_is_swept(runtime, root):
     report.refresh_from_db()
 
     assert_nothing_is_left(report, root, victim=parent(report.worker_pid))
+
+
+def test_what_a_killed_runtime_leaves_is_dead_and_the_next_one_sweeps_it(runtime, root):
+    started = runtime()
+    report = Report.objects.create(kind="wait")
+    report.start()
+    says(report, "Waiting.")
+
+    started.send_to_group(signal.SIGKILL)
+
+    eventually(lambda: not naming(root))
+    assert left(root)
+    runtime()
+    eventually(lambda: not left(root))
 
 
 def assert_nothing_is_left(report, root, *, victim):

@@ -18,6 +18,7 @@ from typing import Any
 from windlass.processes.interpreter import RAISED, leave, perform, told_of
 from windlass.processes.link import ENV
 from windlass.processes.sandbox.layout import TALK
+from windlass.runtime.child import die_with_parent
 
 BEGUN = "begun"
 # Characters of a traceback that are told, from its end.
@@ -27,6 +28,9 @@ LONGEST = 100_000
 def main() -> int:
     """Run the process of this sandbox; give back the exit status."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    # Of crun and runc the runtime is the parent, and gone if all of the worker was
+    # killed at once. If that was before this line, there is nobody to connect to.
+    die_with_parent(os.getppid(), signal.SIGKILL)
     outside = socket.socket(socket.AF_UNIX)
     outside.connect(TALK)
     pid = os.fork()
