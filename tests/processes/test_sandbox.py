@@ -6,12 +6,15 @@ import shutil
 import signal
 import socket
 import stat
+import sys
 import tempfile
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 from django.db import connection
 
 from tests.integration.runtime import (
@@ -27,7 +30,7 @@ from tests.processes.models import Report, Yearly
 from tests.waiting import eventually
 from windlass.api import claim_ready_jobs, execute_claimed_job
 from windlass.models import Job
-from windlass.processes import checks
+from windlass.processes import checks, conf
 from windlass.processes.moves import RUNNING
 from windlass.processes.sandbox import layout
 from windlass.processes.sandbox.instance import pack, unpack
@@ -410,6 +413,31 @@ def test_no_program_is_an_error_with_a_hint(settings, tmp_path):
         (error,) = [m for m in checks.check_processes() if m.id.endswith("E004")]
         assert text in error.msg
         assert "apt install runsc" in error.hint
+    with pytest.raises(SystemCheckError, match=r"status 3.*E004|E004.*status 3"):
+        call_command("check", deploy=True)
+
+
+def test_a_backend_that_makes_no_sandbox_is_warned_of(settings):
+    eager = "windlass.processes.backends.eager.EagerBackend"
+    settings.WINDLASS_PROCESSES = {"EXECUTOR": "sandbox", "BACKEND": eager}
+
+    assert "windlass.processes.W002" in [m.id for m in checks.check_processes()]
+
+
+def test_places_where_much_else_is_are_not_seen(monkeypatch, tmp_path):
+    project, link = tmp_path / "real", tmp_path / "link"
+    project.mkdir()
+    link.symlink_to(project)
+    monkeypatch.setattr("sys.path", [*sys.path, "/", "/tmp", "relative", str(link)])
+
+    found = layout.layout(conf.parse({"SANDBOX_MOUNTS": ["/etc/hostname:rw"]}))
+
+    assert not found.mounts.keys() & layout.TOO_BROAD
+    assert found.mounts[str(project)] is False
+    assert found.links[str(link)] == str(project)
+    assert found.mounts["/etc/hostname"] is True
+    with pytest.raises(FileNotFoundError, match=r'\["SANDBOX_MOUNTS"\]\[0\]'):
+        layout.layout(conf.parse({"SANDBOX_MOUNTS": ["/no/such/path"]}))
 
 
 def test_what_is_no_worker_runs_nothing_that_wants_a_sandbox(settings):

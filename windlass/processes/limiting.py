@@ -96,8 +96,11 @@ def _keeps() -> tuple[int, int]:
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, kept)
     # gVisor counts the heap only. The address space has libraries in it as well.
-    with open("/proc/self/statm") as file:
-        return resource.RLIMIT_AS, int(file.read().split()[0]) * mmap.PAGESIZE
+    try:
+        with open("/proc/self/statm") as file:
+            return resource.RLIMIT_AS, int(file.read().split()[0]) * mmap.PAGESIZE
+    except OSError:
+        return resource.RLIMIT_DATA, 0
 
 
 def _out_of_time(cpu: float) -> None:

@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import stat
 import time
@@ -29,7 +30,7 @@ logger = logging.getLogger("windlass")
 
 # Seconds in which a directory without a sandbox may still get one.
 YOUNG = 60.0
-MOUNTS = Path("/proc/self/mountinfo")
+MOUNTS, ESCAPED = Path("/proc/self/mountinfo"), re.compile(r"\\(\d{3})")
 
 
 class Unsafe(Exception):
@@ -178,5 +179,6 @@ def _is_mounted_below(path: Path) -> bool:
         lines = MOUNTS.read_text().splitlines()
     except OSError:
         return False
-    places = [line.split()[4].encode().decode("unicode_escape") for line in lines]
-    return any(place.startswith(f"{path}/") for place in places)
+    # A space in a path is \\040 there.
+    places = [ESCAPED.sub(lambda said: chr(int(said[1], 8)), each) for each in lines]
+    return any(f" {path}/" in place for place in places)

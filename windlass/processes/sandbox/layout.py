@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from django.apps import apps
 from django.conf import settings
 
+from windlass.conf_file import FILE
 from windlass.processes.conf import SETTING, ProcessOptions
 
 # Where a sandbox finds the sockets of its log and of the talk with it, and who it is.
@@ -127,6 +128,8 @@ def environment(options: ProcessOptions) -> dict[str, str]:
         for name, value in os.environ.items()
         if name in named or name.startswith(PASSED_ON)
     }
+    # The file of the worker's options is not there, and none of them matters there.
+    found.pop(FILE, None)
     found["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     return {"PATH": os.defpath, **found, "HOME": "/tmp"}
 
