@@ -8,7 +8,6 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
-from windlass import conf as engine
 from windlass.exceptions import ConfigurationError
 from windlass.processes import conf
 from windlass.processes.conf import ProcessOptions
@@ -25,7 +24,7 @@ HINT = "Run the command by hand, or see the guide to sandboxes for what hosts re
 
 @register(Tags.models)
 def check_processes(**kwargs: Any) -> list[CheckMessage]:
-    """Check the setting, the queue, and that each process has a log."""
+    """Check the setting, that each process has a log, and what the backend checks."""
     return list(_messages())
 
 
@@ -61,8 +60,7 @@ def _sandbox(options: ProcessOptions) -> Iterator[CheckMessage]:
 
 def _messages() -> Iterator[CheckMessage]:
     try:
-        options = conf.options()
-        conf.backend()
+        options, backend = conf.options(), conf.backend()
     except ConfigurationError as error:
         yield Error(str(error), obj=conf.SETTING, id="windlass.processes.E001")
         return
@@ -73,24 +71,6 @@ def _messages() -> Iterator[CheckMessage]:
             log_model(model)
         except ConfigurationError as error:
             yield Warning(str(error), obj=model, id="windlass.processes.W001")
-    if not getattr(conf.backend(), "is_transactional", False):
-        return
-    alias = options.tasks_alias
-    if alias not in engine.aliases():
-        yield Error(
-            f"Processes run by the backend {alias!r} of TASKS, and there is none of "
-            "Windlass.",
-            hint=f'Add it, or set {conf.SETTING}["TASKS_ALIAS"] or ["BACKEND"].',
-            obj=conf.SETTING,
-            id="windlass.processes.E002",
-        )
-        return
-    queues = engine.options(alias).queues
-    if queues and options.queue not in queues:
-        yield Error(
-            f'Processes run on the queue "{options.queue}", which QUEUES of '
-            f'TASKS["{alias}"] does not have, so none can be started.',
-            hint=f'Add "{options.queue}" to QUEUES, or set QUEUES to [] for all.',
-            obj=conf.SETTING,
-            id="windlass.processes.E003",
-        )
+    check = getattr(backend, "check", None)
+    if check is not None:
+        yield from check()

@@ -15,6 +15,7 @@ import selectors
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -59,10 +60,16 @@ class Listener:
     """
 
     def __init__(
-        self, path: str, collector: Collector, *, is_wary: bool = False
+        self,
+        path: str,
+        collector: Collector,
+        *,
+        is_wary: bool = False,
+        asked_to_end: Callable[[], None] | None = None,
     ) -> None:
         self.path, self.collector, self.is_wary = path, collector, is_wary
         self.is_first = True
+        self.asked_to_end = asked_to_end
         self.selector = selectors.DefaultSelector()
         self.close_at: float | None = None
         self._wake, self._told = os.pipe()
@@ -215,6 +222,8 @@ class Connection:
             self.listener.collector.progress(item["progress"])
         elif "capture" in item:
             self.listener.capture(item["capture"], self.files.pop(0))
+        elif "end" in item and self.listener.asked_to_end is not None:
+            self.listener.asked_to_end()
         elif "flush" in item:
             self.listener.collector.take(lines[:])
             lines.clear()

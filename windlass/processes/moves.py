@@ -95,10 +95,11 @@ def queue(process: BaseProcess, *, restart: bool) -> bool:
     )
 
 
-def unqueue(process: BaseProcess) -> bool:
-    """Take back that a process waits: nobody took it."""
-    own = Q(status=PENDING, run_number=process.run_number, celery_task_id="")
-    return update(process, own, queued=None)
+def unqueue(process: BaseProcess, task_id: str = "") -> bool:
+    """Take back that a process waits: nobody took it, under that id at least."""
+    own = Q(status=PENDING, run_number=process.run_number, celery_task_id=task_id)
+    gone = {"celery_task_id": "", "watchdog_task_id": ""}
+    return update(process, own, queued=None, **gone)
 
 
 def dispatched(process: BaseProcess, task_id: str, watchdog_id: str) -> None:
@@ -109,15 +110,19 @@ def dispatched(process: BaseProcess, task_id: str, watchdog_id: str) -> None:
     update(process, own & ~Q(status__in=ENDS), watchdog_task_id=watchdog_id)
 
 
-def begin(process: BaseProcess, token: str, *, run: int | None = None) -> bool:
+def begin(
+    process: BaseProcess,
+    token: str,
+    *,
+    guard: Q | None = None,
+    pid: int | None = None,
+) -> bool:
     """
     Claim a process for an attempt, before the first line of its ``run()``.
 
-    With ``run``, of that run only, and also from an attempt that came to no end.
+    From pending, or where ``guard`` holds. ``pid`` is where it will run, if not here.
     """
-    guard = Q(status=PENDING)
-    if run is not None:
-        guard = Q(status__in=(PENDING, RUNNING), run_number=run)
+    guard = Q(status=PENDING) if guard is None else guard
     now = timezone.now()
     with transaction.atomic(using=process._windlass_database()):
         before = rows(process).select_for_update().filter(guard).first()
@@ -133,7 +138,7 @@ def begin(process: BaseProcess, token: str, *, run: int | None = None) -> bool:
             finished=None,
             error="",
             progress_data=None,
-            worker_pid=os.getpid(),
+            worker_pid=os.getpid() if pid is None else pid,
             worker_host=identity.host().split("/")[0],
             history=_history(before, "lost", "Its worker was gone."),
         )

@@ -27,6 +27,7 @@ from windlass.models import EndedJob, LiveJob
 from windlass.models.jobs import Reason
 from windlass.processes import conf, listening, moves
 from windlass.processes.attending import TASK
+from windlass.processes.backends.native import NativeBackend
 from windlass.processes.sandbox import bundles
 from windlass.runtime.service import offered
 from windlass.signals import job_cancelled, job_rescued
@@ -71,7 +72,7 @@ def settle(process: BaseProcess) -> bool:
 
 
 def _settle(processes: Iterable[BaseProcess]) -> Iterator[bool]:
-    if not getattr(conf.backend(), "ends_later", False):
+    if not isinstance(conf.backend(), NativeBackend):
         return
     database = engine.options(conf.options().tasks_alias).database_alias
     found = [(_id(each.celery_task_id), each) for each in processes]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.db.models import Q
 
-from windlass.processes import conf, moves, settling, sinks
+from windlass.processes import conf, moves, sinks
 from windlass.processes.lines import SYSTEM, line, log_model
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def wait(process: BaseProcess, timeout: float | None) -> str | None:
     """Wait for the end; see ``BaseProcess.wait``."""
     if timeout is not None and not timeout >= 0:
         raise ValueError(f"timeout must be seconds from 0 on, not {timeout!r}.")
+    settle = getattr(conf.backend(), "settle", None)
     deadline = None if timeout is None else time.monotonic() + timeout
     pause, look_at = SOON, time.monotonic() + LOST
     while (status := moves.sync(process)) not in moves.ENDS:
@@ -83,7 +84,8 @@ def wait(process: BaseProcess, timeout: float | None) -> str | None:
             return None
         if now >= look_at:
             look_at = now + LOST
-            settling.settle(process)
+            if settle is not None:
+                settle(process)
         left = pause if deadline is None else min(pause, deadline - now)
         time.sleep(max(0.0, left))
         pause = min(SELDOM, 1.5 * pause)

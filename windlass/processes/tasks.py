@@ -10,8 +10,10 @@ from typing import Any
 
 from django.apps import apps
 from django.db import InterfaceError, OperationalError, connections
+from django.db.models import Q
 from django.utils import timezone
 
+from windlass.conf_tasks import aliases
 from windlass.exceptions import RefusedTask
 from windlass.jobs.retries import Snooze
 from windlass.processes import (
@@ -48,7 +50,16 @@ def load(label: str, pk: str, database: str) -> BaseProcess | None:
     return model._base_manager.using(database).filter(pk=key).first()
 
 
-@task(backend=conf.options().tasks_alias, takes_context=True, executor="process")
+def _as_task(function: Any) -> Any:
+    alias = conf.options().tasks_alias
+    # Under another backend no entry of TASKS need be ours, and this is imported all the
+    # same: by the interpreters of runs, and by Celery, which imports each app's tasks.
+    if alias not in aliases():
+        return function
+    return task(backend=alias, takes_context=True, executor="process")(function)
+
+
+@_as_task
 def run_process(context: Any, label: str, pk: str, database: str, run: int) -> None:
     """Run one process: the start with that number, and no other."""
     token = token_of(context.job)
@@ -77,7 +88,7 @@ def run_process(context: Any, label: str, pk: str, database: str, run: int) -> N
             is_alone = conf.options().executor == "sandbox"
             attempt(sink, body=_refuse if is_alone else None)
     else:
-        _run_alone(process, link, attempt, token)
+        run_alone(process, link, attempt)
 
 
 def _begun(
@@ -89,8 +100,10 @@ def _begun(
         if database == context.database or since > COMMITS_WITHIN:
             return None
         raise Snooze(1)
-    # Else it is cancelled, or started again, or executed by somebody else.
-    return process if moves.begin(process, token, run=run) else None
+    # Also from an attempt that came to no end. Else it is cancelled, or started again,
+    # or executed by somebody else.
+    guard = Q(status__in=(moves.PENDING, moves.RUNNING), run_number=run)
+    return process if moves.begin(process, token, guard=guard) else None
 
 
 def token_of(job: Any) -> str:
@@ -101,12 +114,13 @@ def token_of(job: Any) -> str:
 def _refuse() -> None:
     # Whoever wants a sandbox would rather have nothing than this.
     raise RefusedTask(
-        "Processes run in a sandbox, and there is none here: only a worker of "
-        "manage.py windlass makes one. run() was not called."
+        "Processes run in a sandbox, and there is none here: only a worker makes one. "
+        "run() was not called."
     )
 
 
-def _run_alone(process: BaseProcess, link: Link, attempt: Any, token: str) -> None:
+def run_alone(process: BaseProcess, link: Link, attempt: Any) -> None:
+    """Run an attempt in this operating-system process, which is for it alone."""
     options = conf.options()
     sinks.own(process, link)
     os.environ.update(link.environment())
@@ -115,9 +129,8 @@ def _run_alone(process: BaseProcess, link: Link, attempt: Any, token: str) -> No
         if options.executor == "spawn":
             attempt(link, body=partial(_elsewhere, interpreter.run, process))
         elif options.executor == "sandbox":
-            job_id, claim = token.split("/")
-            name = bundles.name_of(job_id, int(claim))
-            moves.update(process, moves.holds(token), sandbox_id=name)
+            name = bundles.name_of(link.path)
+            moves.update(process, moves.holds(process.run_token), sandbox_id=name)
             attempt(link, body=partial(_elsewhere, launching.run, process, name))
         else:
             attempt(link, body=partial(_run_and_tidy, process))

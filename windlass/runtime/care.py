@@ -27,6 +27,7 @@ from windlass.jobs.policies import refusal
 from windlass.models.jobs import Reason
 from windlass.runtime.attendants import attendant_of
 from windlass.runtime.child import SHOW_STACKS, STACKS_WITHIN, how_it_ended
+from windlass.runtime.ladder import Ladder
 from windlass.runtime.memory import megabytes
 from windlass.runtime.running import STOPS, Running
 
@@ -101,19 +102,15 @@ class Care:
             ours.sendall(json.dumps(given).encode() + b"\n")
 
     def _look_after(self, ours: socket.socket, wake: int) -> None:
-        rungs: list[tuple[float, int]] = []
+        ladder: Ladder | None = None
         while "exit" not in self.said:
             now = time.monotonic()
-            if self.held.stop is not None and not rungs and "pid" in self.said:
-                rungs = self._begin_ladder(now)
-            while rungs and rungs[0][0] <= now:
-                _at, number = rungs.pop(0)
+            if self.held.stop is not None and not ladder and "pid" in self.said:
+                ladder = self._begin_ladder(now)
+            for number in ladder.due(now) if ladder else ():
                 self.processes.server.kill(self.said["pid"], number)
                 self.attendant.rung(number, self.said["pid"])
-                # Again, should it come to nothing: the child cannot refuse this one.
-                if not rungs:
-                    rungs = [(now + 1.0, signal.SIGKILL)]
-            pause = max(0.0, rungs[0][0] - now) if rungs else None
+            pause = ladder.pause(now) if ladder else None
             ready, _, _ = select.select([ours.fileno(), wake], [], [], pause)
             if wake in ready:
                 os.read(wake, 1024)
@@ -122,17 +119,15 @@ class Care:
                     self.processes.server_died(self.said.get("pid"))
                 break
 
-    def _begin_ladder(self, now: float) -> list[tuple[float, int]]:
+    def _begin_ladder(self, now: float) -> Ladder:
         self.processes.flags[self.place] = 1
         assert self.held.stop is not None
         self.attendant.told(self.held.stop)
         times, wait = self.attendant.terms or (1, self.running.grace)
-        first = now
         if SHOW_STACKS is not None:
             self.processes.server.kill(self.said["pid"], SHOW_STACKS)
-            first += STACKS_WITHIN
-        terms = [(first + n * wait, int(signal.SIGTERM)) for n in range(times)]
-        return [*terms, (first + times * wait, signal.SIGKILL)]
+            now += STACKS_WITHIN
+        return Ladder(now, terms=times, wait=wait)
 
     def _listen(self, ours: socket.socket) -> bool:
         try:

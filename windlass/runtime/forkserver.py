@@ -52,7 +52,7 @@ class ForkServer:
         self.pid = os.fork()
         if not self.pid:
             self._control.close()
-            _serve(theirs, body, parent)
+            serve(theirs, body, parent)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
@@ -79,7 +79,8 @@ class ForkServer:
             os.waitpid(self.pid, 0)
 
 
-def _serve(control: socket.socket, body: Body, parent: int) -> None:
+def serve(control: socket.socket, body: Body, parent: int) -> None:
+    """Fork children when the control socket says so; exits when that is closed."""
     code = 1
     try:
         # The supervisor's signals are for the worker, which tells us by the socket.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from django.core.checks import CheckMessage, Error
+
 from windlass import api
+from windlass import conf as engine
 from windlass.models import Job
 from windlass.processes import conf
 
@@ -41,6 +45,35 @@ class NativeBackend:
         place = (process._meta.label, str(process.pk), process._windlass_database())
         result = task.enqueue(*place, process.run_number)
         return str(result.id), ""
+
+    def check(self) -> Iterator[CheckMessage]:
+        """Find what keeps the jobs from being enqueued."""
+        options = conf.options()
+        alias = options.tasks_alias
+        if alias not in engine.aliases():
+            yield Error(
+                f"Processes run by the backend {alias!r} of TASKS, and there is none "
+                "of Windlass.",
+                hint=f'Add it, or set {conf.SETTING}["TASKS_ALIAS"] or ["BACKEND"].',
+                obj=conf.SETTING,
+                id="windlass.processes.E002",
+            )
+            return
+        queues = engine.options(alias).queues
+        if queues and options.queue not in queues:
+            yield Error(
+                f'Processes run on the queue "{options.queue}", which QUEUES of '
+                f'TASKS["{alias}"] does not have, so none can be started.',
+                hint=f'Add "{options.queue}" to QUEUES, or set QUEUES to [] for all.',
+                obj=conf.SETTING,
+                id="windlass.processes.E003",
+            )
+
+    def settle(self, process: BaseProcess) -> bool:
+        """Move a process to where its job is, if that has ended or waits again."""
+        from windlass.processes import settling
+
+        return settling.settle(process)
 
     def kill(self, task_id: str) -> None:
         """Ask for the end of the job; its worker climbs the ladder."""

@@ -31,8 +31,10 @@ def _admitted(item: Any) -> Any:
         return _line(*item) if len(item) == 4 else None
     if not isinstance(item, dict):
         return None
-    if "flush" in item:
-        return {"flush": 1}
+    # Whoever is inside may ask for his own end.
+    for word in ("flush", "end"):
+        if word in item:
+            return {word: 1}
     said = item.get("progress")
     return {"progress": _progress(said)} if isinstance(said, dict) else None
 

@@ -37,9 +37,9 @@ class Unsafe(Exception):
     """A directory for sandboxes could be used by others."""
 
 
-def name_of(job_id: str, claim: int) -> str:
-    """What the sandbox of a job's attempt is called."""
-    return f"wl-{job_id.replace('-', '')}-{claim}"
+def name_of(path: str) -> str:
+    """What the sandbox of the attempt is called that listens there."""
+    return f"wl-{Path(path).stem.replace('.', '-')}"
 
 
 def root_of(options: ProcessOptions) -> Path:
