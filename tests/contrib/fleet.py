@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,11 +43,12 @@ def redis():
 def rabbitmq():
     """The address of the machine's RabbitMQ."""
     from kombu import Connection
+    from kombu.exceptions import OperationalError
 
     try:
         with Connection(AMQP) as connection:
             connection.ensure_connection(max_retries=1)
-    except Exception as error:
+    except OperationalError as error:
         _missing(f"RabbitMQ at {AMQP} ({error})")
     yield AMQP
 
@@ -77,7 +78,7 @@ class Fleet:
             "KILL_TERM_WAIT_SECONDS": 0.3,
             **processes,
         }
-        self.started = []
+        self.started, self.queues = [], []
 
     def worker(self, queue, name, *arguments):
         """Start a worker for a queue, and wait until it answers."""
@@ -89,6 +90,7 @@ class Fleet:
         )
         worker = Worker(self.folder / f"{name}.log", queue, name, arguments, env)
         self.started.append(worker)
+        self.queues.append(queue)
         eventually(
             lambda: " ready." in worker.said() or worker.process.poll() is not None,
             message=lambda: worker.said()[-5000:],
@@ -139,8 +141,7 @@ def fleet(broker, folder, **processes):
             yield found
         finally:
             found.stop()
-            with suppress(Exception):
-                _forget(found)
+            _forget(found)
 
 
 def _forget(found):
@@ -148,5 +149,5 @@ def _forget(found):
 
     with Connection(found.celery["broker_url"]) as connection:
         with connection.channel() as channel:
-            for name in ("QUEUE", "SUPERVISOR_QUEUE"):
-                channel.queue_delete(found.processes[name])
+            for name in found.queues:
+                channel.queue_delete(name)

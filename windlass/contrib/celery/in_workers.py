@@ -81,9 +81,9 @@ def _have_looked_at(sender: Any, exception: Any, args: Any, **kwargs: Any) -> No
     from windlass.contrib.celery.tasks import watchdog
 
     queue = conf.options().supervisor_queue
-    # In the worker's loop, which must not wait for a broker.
+    said = {"is_doubtful": True}
     watchdog.apply_async(
-        (*args[:4], ""), {"is_doubtful": True}, queue=queue, countdown=1, retry=False
+        (*args[:4], ""), said, queue=queue, countdown=1, **sending.FROM_LOOP
     )
 
 

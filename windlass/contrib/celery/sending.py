@@ -30,6 +30,9 @@ logger = logging.getLogger("windlass")
 TO_THE_END = 300.0
 # Seconds between two looks at a run, and between two sweeps.
 LOOK_EVERY, SWEEP_EVERY = 60.0, 60.0
+# From a worker's loop, which must not wait for a broker that is away. It may find its
+# connection spoilt by a copy of it in a process of the pool, and needs another then.
+FROM_LOOP = {"retry_policy": {"max_retries": 1, "interval_start": 0}}
 
 
 class BrokerAway(WindlassError):
@@ -84,7 +87,7 @@ def send_sweep() -> None:
     try:
         with _broker("No sweep"):
             queue = conf.options().supervisor_queue
-            sweep.apply_async(queue=queue, expires=SWEEP_EVERY, retry=False)
+            sweep.apply_async(queue=queue, expires=SWEEP_EVERY, **FROM_LOOP)
     except BrokerAway as error:
         logger.warning("%s", error)
 

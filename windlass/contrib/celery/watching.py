@@ -63,7 +63,7 @@ def watch(
     """
     Look at an attempt, do what has to be done, and have it looked at again.
 
-    One that ``is_late`` should have ended; one that ``is_doubtful`` may be dead although
+    One that ``is_late`` should have ended; one that ``is_doubtful`` may be dead though
     it has just beaten. ``silent`` counts the questions that nobody has answered.
     """
     token = Token.read(text or process.run_token)
