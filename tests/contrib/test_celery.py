@@ -427,23 +427,13 @@ def test_a_worker_that_is_told_to_leave_what_it_runs_ends_it(fleet, another):
 
 
 @whatever_broker
-def test_a_run_goes_on_without_the_main_process_of_its_worker(fleet, another):
-    more = another("headless", "-c", "1")
-    report = begun("linger", "Lingering.")
-
-    kill(more.pid)
-    report.log("go on")
-
-    assert ran(report).status == "succeeded"
-
-
-@whatever_broker
-def test_a_whole_worker_that_is_killed_takes_its_runs_along(fleet, another):
-    more = another("killed", "-c", "1")
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_worker_that_is_killed_takes_its_runs_along(fleet, another, is_whole):
+    more = another(f"killed-{is_whole}", "-c", "1")
     report = begun("stay", "far")
     far = int(says(report, "far")[0].split()[1])
 
-    more.send_to_group(signal.SIGKILL)
+    more.send_to_group(signal.SIGKILL) if is_whole else more.send(signal.SIGKILL)
 
     assert ran(report).status == "failed"
     assert "is gone" in report.error
@@ -463,7 +453,10 @@ def test_other_pools_run_processes_as_well(fleet, another, pool):
 @whatever_broker
 def test_an_interpreter_of_its_own_executes_a_run_where_that_is_wanted(fleet, another):
     fleet.processes["EXECUTOR"] = "spawn"
-    another("spawning", "-c", "1")
+    try:
+        another("spawning", "-c", "1")
+    finally:
+        del fleet.processes["EXECUTOR"]
     report = begun("stay", "near", timeout=timedelta(seconds=4))
     far = int(says(report, "far")[0].split()[1])
 
