@@ -84,6 +84,12 @@ EVENTS = {
         "process.sandbox_stays", ("path",)
     ),
     "The log of a process cannot be read any more.": Event("process.log_failed"),
+    "No sweep of processes was asked for: %s": Event("celery.no_sweep", ("error",)),
+    "%s: its cancel is seen later. %s": Event(
+        "celery.cancel_not_told", ("run", "error")
+    ),
+    "%s has no beat: %s": Event("celery.no_beat", ("run", "error")),
+    "%s was ended: its row is not this run's.": Event("celery.run_lost", ("run",)),
     "Job %s: its backoff %r failed; the default is used instead.": Event(
         "job.backoff_failed", ("job_id", "backoff")
     ),

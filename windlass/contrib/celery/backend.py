@@ -82,10 +82,9 @@ class CeleryBackend:
         """Have workers forget a watchdog; one that comes all the same does nothing."""
 
         def revoke() -> None:
-            try:
+            # A watchdog that nobody could be told of finds nothing to do.
+            with suppress(sending.BrokerAway):
                 sending.broadcast("revoke", {"task_id": task_id})
-            except sending.BrokerAway as error:
-                logger.debug("A watchdog will find nothing to do: %s", error)
 
         sending.at_commit(revoke)
 
@@ -158,4 +157,4 @@ def _tell(process: BaseProcess, token: str) -> None:
         delay = sending.ladder_seconds() + SLACK
         sending.send_watchdog(process, token, delay=delay, is_late=True)
     except sending.BrokerAway as error:
-        logger.warning("%s was cancelled. Its worker will see it. %s", process, error)
+        logger.warning("%s: its cancel is seen later. %s", process, error)

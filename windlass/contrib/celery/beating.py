@@ -60,7 +60,7 @@ class Beat:
                 if not self._look():
                     return
             except (DatabaseError, InterfaceError) as error:
-                logger.debug("%s cannot be looked at: %s", self.process, error)
+                logger.debug("%s has no beat: %s", self.process, error)
             finally:
                 connections[database].close()
 

@@ -85,11 +85,11 @@ def send_sweep() -> None:
     from windlass.contrib.celery.tasks import sweep
 
     try:
-        with _broker("No sweep"):
+        with _broker("No message was sent"):
             queue = conf.options().supervisor_queue
             sweep.apply_async(queue=queue, expires=SWEEP_EVERY, **FROM_LOOP)
     except BrokerAway as error:
-        logger.warning("%s", error)
+        logger.warning("No sweep of processes was asked for: %s", error)
 
 
 def broadcast(command: str, said: dict[str, Any], **options: Any) -> Any:

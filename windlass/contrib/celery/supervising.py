@@ -209,7 +209,7 @@ class Supervision:
 
     def _end(self) -> None:
         if self.why == LOST:
-            logger.warning("%s was ended here: its row has another run.", self.process)
+            logger.warning("%s was ended: its row is not this run's.", self.process)
         status, error = self._verdict()
         traceback = self._stacks() if self.why in (TIMED_OUT, CANCELLED) else ""
         guard = self.token.holds()
