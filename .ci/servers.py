@@ -1,7 +1,7 @@
 """
 Ask the database servers of a CI run for something.
 
-    servers.py check postgresql|mysql     is it there? prints its version
+    servers.py check KIND                 postgresql, mysql, rabbitmq: is it there?
     servers.py with NAME COMMAND...       run beside a new PostgreSQL database
     servers.py drop RUN                   drop what a run has left behind
 
@@ -14,6 +14,8 @@ import sys
 from contextlib import closing, suppress
 from urllib.parse import quote
 
+import kombu
+import kombu.exceptions
 import psycopg
 import pymysql
 
@@ -31,6 +33,8 @@ def main(verb: str, *arguments: str) -> int:
 
 def check(kind: str) -> int:
     """Print the version of a server, or why it cannot be reached."""
+    if kind == "rabbitmq":
+        return check_rabbitmq()
     connect = {"postgresql": postgresql, "mysql": mysql}[kind]
     try:
         with closing(connect()) as connection, closing(connection.cursor()) as cursor:
@@ -39,6 +43,20 @@ def check(kind: str) -> int:
     except (psycopg.OperationalError, pymysql.err.OperationalError) as error:
         print(f"    {kind}: {error}")
         return 1
+    return 0
+
+
+def check_rabbitmq() -> int:
+    """Print that RabbitMQ is there, or why it cannot be reached."""
+    url = os.environ["WINDLASS_TEST_AMQP_URL"]
+    try:
+        with kombu.Connection(url) as connection:
+            connection.ensure_connection(max_retries=1)
+            said = connection.connection.server_properties["version"]
+    except kombu.exceptions.OperationalError as error:
+        print(f"    rabbitmq: {error}")
+        return 1
+    print(f"    rabbitmq: {said}")
     return 0
 
 

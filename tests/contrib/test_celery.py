@@ -198,7 +198,7 @@ def test_a_cancel_returns_at_once_and_is_told_when_the_code_is_dead(fleet):
 
     assert ran(report).status == "cancelled"
     assert status == "running"
-    assert took < 0.5, took
+    assert took < 0.5
     assert not is_running(leader)
     assert "Cleaning up." in said(report)
     assert "Cancel was asked for." in said(report)
@@ -252,7 +252,7 @@ def test_a_start_is_sent_at_its_commit_and_not_at_all_after_a_rollback(fleet):
 
 
 def test_a_broker_that_is_away_takes_a_start_back_and_says_so(fleet):
-    from windlass.contrib.celery.sending import BrokerAway
+    from windlass.contrib.celery import BrokerAway
 
     report = Report.objects.create()
     away = f"{fleet.celery['broker_url'].partition(':')[0]}://localhost:9"

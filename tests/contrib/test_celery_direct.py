@@ -307,6 +307,30 @@ def test_a_run_that_does_not_beat_is_looked_at(sent):
 
     (message,) = sent("supervisor")
     assert message.payload[0][-1] == token
+    assert message.payload[1] == {"is_single": True}
+
+
+def test_a_run_that_is_dead_is_ended_though_its_supervision_is_not(sent):
+    """It died between its claim and its first line, say, and beats for nobody."""
+    from windlass.contrib.celery import watching
+
+    report = Report.objects.create()
+    report.start()
+    child = subprocess.Popen(["true"])
+    token = watching.Token.make(child.pid)
+    child.wait()
+    moves.begin(report, str(token), pid=child.pid)
+
+    watching.watch(report, str(token))
+    assert report.status == "running"
+    long_ago = timezone.now() - timedelta(seconds=watching.STALE + 1)
+    moves.rows(report).update(modified=long_ago)
+    report.refresh_from_db()
+    watching.watch(report, str(token))
+
+    report.refresh_from_db()
+    assert report.status == "failed"
+    assert "is gone" in report.error
 
 
 def test_what_is_cancelled_is_told_to_the_row_where_the_run_cannot_overtake_it(sent):

@@ -9,14 +9,14 @@ worker that has it, and ``watching`` what is left when that worker is gone.
 
 from typing import Any
 
-__all__ = ["CeleryBackend"]
+__all__ = ["BrokerAway", "CeleryBackend"]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "CeleryBackend":
+    if name not in __all__:
         raise AttributeError(f"{__name__} has no attribute {name!r}")
     try:
-        from windlass.contrib.celery.backend import CeleryBackend
+        from windlass.contrib.celery import backend
     except ModuleNotFoundError as error:
         if error.name not in ("celery", "kombu"):
             raise
@@ -24,4 +24,4 @@ def __getattr__(name: str) -> Any:
             "Celery is not installed. Install it together with Windlass: "
             "pip install 'windlass[celery]'."
         ) from error
-    return CeleryBackend
+    return getattr(backend, name)

@@ -22,6 +22,7 @@ from django.db import models, router, transaction
 from django.db.models import Q
 
 from windlass.contrib.celery import sending, watching
+from windlass.contrib.celery.sending import BrokerAway
 from windlass.contrib.celery.tokens import CANCELLED, Token
 from windlass.processes import conf, moves, sinks
 from windlass.processes.lines import SYSTEM, line
@@ -34,6 +35,7 @@ logger = logging.getLogger("windlass")
 
 # Seconds that are left to a worker after the ladder before somebody else kills.
 SLACK = 10.0
+__all__ = ["BrokerAway", "CeleryBackend"]
 OWN_APP = "windlass.contrib.celery"
 
 
@@ -83,7 +85,7 @@ class CeleryBackend:
 
         def revoke() -> None:
             # A watchdog that nobody could be told of finds nothing to do.
-            with suppress(sending.BrokerAway):
+            with suppress(BrokerAway):
                 sending.broadcast("revoke", {"task_id": task_id})
 
         sending.at_commit(revoke)
@@ -131,7 +133,7 @@ def _error(number: str, said: str, hint: str) -> Error:
 def _send(process: BaseProcess) -> None:
     try:
         sending.send_run(process)
-    except sending.BrokerAway as error:
+    except BrokerAway as error:
         if moves.unqueue(process, process.celery_task_id):
             said = line(str(error), level="error", stream=SYSTEM)
             sinks.sink_of(process).log(said)
@@ -156,5 +158,5 @@ def _tell(process: BaseProcess, token: str) -> None:
         process.watchdog_task_id = ""
         delay = sending.ladder_seconds() + SLACK
         sending.send_watchdog(process, token, delay=delay, is_late=True)
-    except sending.BrokerAway as error:
+    except BrokerAway as error:
         logger.warning("%s: its cancel is seen later. %s", process, error)

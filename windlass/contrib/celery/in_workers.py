@@ -81,7 +81,7 @@ def _have_looked_at(sender: Any, exception: Any, args: Any, **kwargs: Any) -> No
     from windlass.contrib.celery.tasks import watchdog
 
     queue = conf.options().supervisor_queue
-    said = {"is_doubtful": True}
+    said = {"is_doubtful": True, "is_single": True}
     watchdog.apply_async(
         (*args[:4], ""), said, queue=queue, countdown=1, **sending.FROM_LOOP
     )

@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -82,6 +83,11 @@ def main(control: str) -> None:
     from django.db import connections
 
     django.setup()
+    # With what runs need: they are born with it.
+    from windlass.processes import listening, tasks  # noqa: F401
+
+    # What those have left that were killed, as the one before this may have been.
+    listening.sweep(now=time.time())
     # Nothing that is open here is to be in two processes.
     connections.close_all()
     serve(socket.socket(fileno=int(control)), _run, os.getppid())

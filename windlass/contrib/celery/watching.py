@@ -58,33 +58,34 @@ def watch(
     *,
     is_late: bool = False,
     is_doubtful: bool = False,
+    is_single: bool = False,
     silent: int = 0,
 ) -> None:
     """
     Look at an attempt, do what has to be done, and have it looked at again.
 
-    One that ``is_late`` should have ended; one that ``is_doubtful`` may be dead though
-    it has just beaten. ``silent`` counts the questions that nobody has answered.
+    Again only if something is amiss for a look that ``is_single``. An attempt that
+    ``is_late`` should have ended; one that ``is_doubtful`` may be dead though it has
+    just beaten. ``silent`` counts the questions that nobody has answered.
     """
     token = Token.read(text or process.run_token)
     if token is None or not moves.rows(process).filter(token.holds()).exists():
         return
     is_late = is_late or _is_over(process)
     is_doubtful = is_late or is_doubtful or token.scope == scope()
-    if not is_doubtful and _has_beaten(process):
-        sending.send_watchdog(process, token)
-        return
-    life = look(process, token)
+    lives = not is_doubtful and _has_beaten(process)
+    life = Life(True, True) if lives else look(process, token)
     if life is None and silent + 1 < QUESTIONS:
-        said = {"silent": silent + 1, "is_late": is_late, "is_doubtful": True}
-        sending.send_watchdog(process, token, delay=ASK_EVERY, **said)
-    elif life is None or not (life.run or (life.supervision and not is_late)):
+        said = {"silent": silent + 1, "is_late": is_late, "is_single": is_single}
+        delay = ASK_EVERY
+        sending.send_watchdog(process, token, delay=delay, is_doubtful=True, **said)
+    elif life is None or _is_dead(process, life, is_late=is_late):
         _end(process, is_lost=life is None)
-    elif life.supervision and not is_late:
-        sending.send_watchdog(process, token)
-    else:
+    elif is_late or not life.supervision:
         _kill(process, token)
         sending.send_watchdog(process, token, delay=SOON, is_late=True)
+    elif not is_single:
+        sending.send_watchdog(process, token)
 
 
 def look(process: BaseProcess, token: Token) -> Life | None:
@@ -128,7 +129,8 @@ def sweep() -> None:
             if Token.read(process.run_token) is not None:
                 # By an id of its own, for the other may be revoked.
                 process.watchdog_task_id = ""
-                sending.send_watchdog(process, process.run_token, delay=0)
+                token = process.run_token
+                sending.send_watchdog(process, token, delay=0, is_single=True)
         waiting = sent.filter(status=moves.PENDING, modified__lt=now - RESEND)
         for process in waiting.order_by("modified")[:BATCH]:
             _send_again(process)
@@ -145,6 +147,12 @@ def _is_over(process: BaseProcess) -> bool:
         return False
     after = sending.ladder_seconds() + SLACK
     return timezone.now() > process.started + process.timeout + timedelta(seconds=after)
+
+
+def _is_dead(process: BaseProcess, life: Life, *, is_late: bool) -> bool:
+    """Whether the code is dead, and its supervision will not say so."""
+    is_about_to = life.supervision and not is_late and _has_beaten(process)
+    return not life.run and not is_about_to
 
 
 def _has_beaten(process: BaseProcess) -> bool:
