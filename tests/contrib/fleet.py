@@ -11,6 +11,7 @@ import subprocess
 import sys
 import uuid
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,15 @@ from tests.integration.runtime import ROOT, Runtime, environment
 from tests.servers import Redis, private
 from tests.waiting import eventually
 
+CI = os.environ.get("CI") == "true"
+Celery = (import_module if CI else pytest.importorskip)("celery").Celery
 AMQP = os.environ.get("WINDLASS_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
 # So that a test sees in a second what takes a minute.
 QUICK = {"worker_lost_wait": 1.0}
 
 
 def _missing(what):
-    if os.environ.get("CI") == "true":
+    if CI:
         pytest.fail(f"{what} is missing, and CI must have it")
     pytest.skip(f"needs {what}")
 

@@ -7,13 +7,13 @@ from datetime import timedelta
 import pytest
 from django.db import transaction
 
+from tests.contrib.fleet import Celery
 from tests.contrib.fleet import fleet as make_fleet
 from tests.integration.runtime import is_running, kill, once_in_all, parent
 from tests.processes.models import Report, Stubborn
 from tests.processes.test_runtime import ran, said, says
 from tests.waiting import eventually
 
-Celery = pytest.importorskip("celery").Celery
 pytestmark = once_in_all
 SOON = timedelta(seconds=1)
 # What no broker has a part in.

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
+from tests.contrib.fleet import Celery
 from tests.integration.runtime import ROOT
 from tests.processes.models import Report
 from tests.processes.test_runtime import said
@@ -17,7 +18,6 @@ from windlass.jobs.retries import Retry, Snooze
 from windlass.processes import checks, conf, moves
 from windlass.runtime import identity
 
-Celery = pytest.importorskip("celery").Celery
 OWN = {"BACKEND": "windlass.contrib.celery.CeleryBackend"}
 WITH_APP = [
     *("django.contrib.auth", "django.contrib.contenttypes", "windlass"),
@@ -272,6 +272,29 @@ def test_a_message_names_the_start_and_has_limits_of_its_own(sent):
     soft, hard = message.headers["timelimit"][::-1]
     assert 5 * 3600 < soft < hard
     assert message.content_type == "application/json"
+
+
+def test_a_long_delay_is_several_messages(sent):
+    from windlass.contrib.celery import sending
+    from windlass.contrib.celery.tasks import run
+
+    report = Report.objects.create()
+    report.start()
+    sent("processes")
+    hour_ago = timezone.now() - timedelta(hours=1, seconds=1)
+    moves.rows(report).update(modified=hour_ago)
+    sending.send_run(report, delay=4000)
+    (message,) = sent("processes")
+    arguments, named, _more = message.payload
+
+    run(*arguments, **named)
+
+    (again,) = sent("processes")
+    assert again.payload[0] == arguments
+    assert again.payload[1]["not_before"] == pytest.approx(named["not_before"], abs=5)
+    report.refresh_from_db()
+    assert (report.status, report.attempts) == ("pending", 0)
+    assert report.modified > hour_ago
 
 
 def test_a_message_that_got_lost_is_sent_again_after_an_hour(sent):

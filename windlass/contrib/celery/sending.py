@@ -8,6 +8,7 @@ send them again after their visibility timeout, finds that it is not meant any m
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ logger = logging.getLogger("windlass")
 TO_THE_END = 300.0
 # Seconds between two looks at a run, and between two sweeps.
 LOOK_EVERY, SWEEP_EVERY = 60.0, 60.0
+# A message that waits in a worker for longer is given up, or given to another as well,
+# by brokers with their timeouts. So a longer delay consists of several.
+LONGEST_WAIT = 600.0
 # From a worker's loop, which must not wait for a broker that is away. It may find its
 # connection spoilt by a copy of it in a process of the pool, and needs another then.
 FROM_LOOP = {"retry_policy": {"max_retries": 1, "interval_start": 0}}
@@ -44,23 +48,22 @@ def place(process: BaseProcess) -> tuple[str, str, str]:
     return process._meta.label, str(process.pk), process._windlass_database()
 
 
-def send_run(
-    process: BaseProcess, *, attempt: int = 1, delay: float = 0, **options: Any
-) -> None:
+def send_run(process: BaseProcess, *, attempt: int = 1, delay: float = 0) -> None:
     """Have the process run, as that attempt of this start; BrokerAway if it cannot."""
     from windlass.contrib.celery.tasks import run
 
     limit = process.timeout_seconds() + ladder_seconds() + TO_THE_END
+    not_before = time.time() + delay if delay > LONGEST_WAIT else 0
     with _broker(f"{process} was not queued"):
         run.apply_async(
             (*place(process), process.run_number, attempt, process.attempts),
+            {"not_before": not_before} if not_before else {},
             task_id=process.celery_task_id,
             queue=conf.options().queue,
-            countdown=delay or None,
+            countdown=min(delay, LONGEST_WAIT) or None,
             # A limit of the whole worker is not for runs, each of which has its own.
             soft_time_limit=limit,
             time_limit=limit + TO_THE_END,
-            **options,
         )
 
 

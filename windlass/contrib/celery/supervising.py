@@ -38,17 +38,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger("windlass")
 
 MOST_STACKS = 20_000
+# Seconds of one wait, for the system counts no longer ones than some.
+SELDOM = 3600.0
 # Seconds for the death of a run whose worker is told to stop.
 LAST = 5.0
 # Why a run is to end.
 TIMED_OUT, CANCELLED, LOST, STOPPED = "timeout", "cancel", "lost", "stop"
 
 
-def supervise(process: BaseProcess, attempt: int, after: int) -> None:
+def supervise(
+    process: BaseProcess, attempt: int, after: int, *, not_before: float = 0
+) -> None:
     """Run one attempt to its end, if it is the one that is due."""
     due = Q(status=moves.PENDING, run_number=process.run_number, attempts=after)
     if not moves.rows(process).filter(due).exists():
         # Cancelled, started again, or this is a message that was delivered twice.
+        return
+    delay = not_before - time.time()
+    if delay > 0:
+        # So that it does not count as lost.
+        if moves.update(process, due):
+            sending.send_run(process, attempt=attempt, delay=delay)
         return
     wake, told = os.pipe()
     try:
@@ -157,7 +167,7 @@ class Supervision:
             for number in ladder.due(now) if ladder else ():
                 self.keeper.kill(self.said["pid"], number)
                 self.attendance.rung(number, self.said["pid"])
-            pause = ladder.pause(now) if ladder else deadline - now
+            pause = ladder.pause(now) if ladder else min(deadline - now, SELDOM)
             ready, _, _ = select.select([ours.fileno(), self.wake], [], [], pause)
             if self.wake in ready:
                 os.read(self.wake, 1024)

@@ -22,7 +22,13 @@ OPTIONS: dict[str, Any] = {
 
 @shared_task(**OPTIONS)
 def run(
-    label: str, pk: str, database: str, number: int, attempt: int, after: int
+    label: str,
+    pk: str,
+    database: str,
+    number: int,
+    attempt: int,
+    after: int,
+    not_before: float = 0,
 ) -> None:
     """Run an attempt of a start, if so many attempts came before it as it says."""
     from windlass.contrib.celery.supervising import supervise
@@ -30,7 +36,7 @@ def run(
 
     process = load(label, pk, database)
     if process is not None and process.run_number == number:
-        supervise(process, attempt, after)
+        supervise(process, attempt, after, not_before=not_before)
 
 
 @shared_task(bind=True, **OPTIONS)
