@@ -154,3 +154,7 @@ def _forget(found):
         with connection.channel() as channel:
             for name in found.queues:
                 channel.queue_delete(name)
+                channel.exchange_delete(name)
+            box = f"{found.celery['control_exchange']}.pidbox"
+            for name in (box, f"reply.{box}"):
+                channel.exchange_delete(name)
