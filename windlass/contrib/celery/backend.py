@@ -53,6 +53,8 @@ class CeleryBackend:
 
     # Whoever sees the code die says that it has.
     ends_later = is_transactional
+    # EXECUTOR is for the workers.
+    has_executors = True
 
     def dispatch(self, process: BaseProcess) -> tuple[str, str]:
         """Send a run at the commit; BrokerAway then, and the start is taken back."""

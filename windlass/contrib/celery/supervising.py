@@ -27,7 +27,7 @@ from windlass.contrib.celery.beating import Beat
 from windlass.contrib.celery.keeper import keeper
 from windlass.contrib.celery.tokens import Token
 from windlass.processes import conf, moves
-from windlass.processes.attendance import Attendance, crashed
+from windlass.processes.attendance import Attendance, crashed, let_go
 from windlass.processes.listening import path_of
 from windlass.runtime.child import SHOW_STACKS, STACKS_WITHIN
 from windlass.runtime.ladder import Ladder
@@ -128,6 +128,7 @@ class Supervision:
                 # Without it the sweep is the second net, and this the first.
                 sending.send_watchdog(self.process, self.token)
             self._hand_in(ours, path)
+            let_go(self.process._windlass_database())
             self._look_after(ours, started + self.process.timeout_seconds())
         except BaseException:
             self._kill(ours)
