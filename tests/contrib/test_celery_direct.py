@@ -41,6 +41,22 @@ def eager(app, committed):
     Report.objects.all().delete()
 
 
+def test_a_broker_that_celery_cannot_talk_to_takes_a_start_back(app, committed):
+    """As one for whose transport a package is missing."""
+    app.conf.broker_url = "nothing://localhost"
+    report = Report.objects.create()
+
+    with pytest.raises(KeyError, match="No such transport"):
+        report.start()
+
+    report.refresh_from_db()
+    assert (report.status, report.queued) == ("pending", None)
+    assert report.celery_task_id == ""
+    (found,) = [each for each in checks.check_processes() if "nothing" in each.msg]
+    assert found.id == "windlass.celery.E002"
+    report.delete()
+
+
 # The eager mode
 
 

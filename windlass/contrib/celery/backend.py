@@ -110,6 +110,12 @@ class CeleryBackend:
                 "Set broker_url, and import the project's Celery app in the "
                 "__init__.py of the project, as Celery's documentation says.",
             )
+        elif (why := _unusable_broker()) is not None:
+            yield _error(
+                "E002",
+                f"Celery cannot use its broker, so no process can be started: {why}.",
+                "Correct broker_url; for Redis install celery[redis].",
+            )
         for name in ("queue", "supervisor_queue"):
             queue = getattr(options, name)
             if queue not in queues and not current_app.conf.task_create_missing_queues:
@@ -128,6 +134,15 @@ class CeleryBackend:
             )
 
 
+def _unusable_broker() -> str | None:
+    try:
+        # It does not connect.
+        current_app.connection_for_write()
+    except (ImportError, LookupError, ValueError) as error:
+        return str(error)
+    return None
+
+
 def _error(number: str, said: str, hint: str) -> Error:
     return Error(said, hint=hint, obj=conf.SETTING, id=f"windlass.celery.{number}")
 
@@ -135,7 +150,8 @@ def _error(number: str, said: str, hint: str) -> Error:
 def _send(process: BaseProcess) -> None:
     try:
         sending.send_run(process)
-    except BrokerAway as error:
+    except Exception as error:
+        # Whatever it is: a transport that lacks a package, a router of the project.
         if moves.unqueue(process, process.celery_task_id):
             said = line(str(error), level="error", stream=SYSTEM)
             sinks.sink_of(process).log(said)
