@@ -65,6 +65,12 @@ class Report(BaseProcess):
             self.log(f"odd {2 * number + 1}")
         print("without an end", end="")  # noqa: T201
 
+    def do_call(self):
+        """Start programs, and say so."""
+        for number in range(5):
+            self.log(f"before {number}")
+            subprocess.run(["echo", f"program {number}"], check=True)
+
     def do_roll_back(self):
         try:
             with transaction.atomic():

@@ -147,6 +147,21 @@ def test_all_it_says_is_in_its_log_with_where_it_came_from(runtime, executor):
 
 
 @once_in_all
+@pytest.mark.parametrize("executor", ["fork", "spawn"])
+def test_what_programs_print_is_between_the_beginning_and_the_end(runtime, executor):
+    runtime(EXECUTOR=executor)
+    report = Report.objects.create(kind="call")
+    report.start()
+
+    ran(report)
+
+    lines = said(report)
+    assert lines[:2] == ["Started.", "before 0"]
+    assert lines[-1] == "Finished."
+    assert [s for s in lines if s[:4] == "prog"] == [f"program {n}" for n in range(5)]
+
+
+@once_in_all
 def test_output_is_left_alone_where_it_is_not_wanted(runtime):
     runtime(CAPTURE_OUTPUT=False)
     report = Report.objects.create(kind="say")

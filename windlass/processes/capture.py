@@ -34,6 +34,8 @@ class ProcessHandler(logging.Handler):
 
 
 _handler = ProcessHandler()
+# Where the output of this interpreter goes, and of the programs that it starts.
+_links: list[Link] = []
 
 
 def hear_records() -> None:
@@ -49,6 +51,7 @@ def hear_everything(link: Link, *, output: bool) -> None:
         logging.root.setLevel(logging.INFO)
     hear_records()
     if output:
+        _links.append(link)
         for number, stream in ((1, STDOUT), (2, STDERR)):
             redirect(link, number, stream)
         hear_prints(link)
@@ -81,3 +84,5 @@ def flush_output() -> None:
             file.end()
         with suppress(AttributeError, ValueError, OSError):
             file.flush()
+    for link in _links:
+        link.drain()

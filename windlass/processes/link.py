@@ -75,6 +75,10 @@ class Link:
         """Have the collector read lines from a pipe."""
         self._send(json.dumps({"capture": stream}), [output])
 
+    def drain(self) -> None:
+        """Have what programs have printed by now come before what is said next."""
+        self._send('{"drain":1}')
+
     def flush(self) -> bool:
         """Wait until all that was said so far is stored; False if it takes long."""
         with self.lock:

@@ -31,6 +31,8 @@ CHUNK = 1 << 18
 REST = 0.004
 # Seconds for what a run has said before its end, and somebody may go on saying.
 DRAIN = 2.0
+# How often in a look those are read that may say more and more.
+ROUNDS = 8
 YOUNG = 60.0
 
 
@@ -112,23 +114,35 @@ class Listener:
 
     def _look(self, timeout: float | None) -> bool:
         """Read what there is; False when that is all, and it is time to end."""
-        ready = self.selector.select(timeout)
-        for key, _events in ready:
-            key.data(key.fileobj)
+        ready = found = self.selector.select(timeout)
+        # What Python said was said before now, which is when a program's lines count as
+        # said. So a log begins with what it began with.
+        for _ in range(ROUNDS):
+            said = [key for key, _ in found if not isinstance(key.data, Output)]
+            for key in said:
+                key.data(key.fileobj)
+            if not said:
+                break
+            found = self.selector.select(0)
+        self._read_outputs()
         if self.close_at is None:
             time.sleep(REST)
             return True
         return bool(ready) and time.monotonic() < self.close_at
 
-    def _drain(self) -> None:
-        # What was said elsewhere before somebody asked for a flush comes first.
+    def drain(self) -> None:
+        """Take what was printed by now, before what is said next."""
         for _ in range(64):
-            ready = self.selector.select(0)
-            for key, _events in ready:
-                if not isinstance(key.data, Connection):
-                    key.data(key.fileobj)
-            if all(isinstance(key.data, Connection) for key, _events in ready):
+            if not self._read_outputs():
                 return
+
+    def _read_outputs(self) -> bool:
+        # Nothing else: whoever has asked for it reads the others, each once.
+        found = [key for key, _ in self.selector.select(0)]
+        outputs = [key for key in found if isinstance(key.data, Output)]
+        for key in outputs:
+            key.data(key.fileobj)
+        return bool(outputs)
 
     def _accept(self, listening: Any) -> None:
         connection, _address = self.listening.accept()
@@ -150,7 +164,7 @@ class Listener:
 
     def flush(self) -> bool:
         """Store what was said so far."""
-        self._drain()
+        self.drain()
         return self.collector.flush()
 
     def _forget(self, file: Any, reader: Any) -> None:
@@ -224,12 +238,18 @@ class Connection:
             self.listener.capture(item["capture"], self.files.pop(0))
         elif "end" in item and self.listener.asked_to_end is not None:
             self.listener.asked_to_end()
+        elif "drain" in item:
+            self._take_so_far(lines)
+            self.listener.drain()
         elif "flush" in item:
-            self.listener.collector.take(lines[:])
-            lines.clear()
+            self._take_so_far(lines)
             if self.listener.flush():
                 with suppress(OSError):
                     self.connection.sendall(b"+")
+
+    def _take_so_far(self, lines: list[Line]) -> None:
+        self.listener.collector.take(lines[:])
+        lines.clear()
 
 
 class Output:
