@@ -29,16 +29,16 @@ class Measured(BaseProcess):
             self.log(f"{n} {TEXT}")
 
     def do_lines_as_before(self, number: int) -> None:
-        """The same as djprocess does it: lock the last line, insert the next."""
-        lines: Any = MeasuredLog.objects.filter(process=self).order_by("-sequence")
+        """The same by the queries of djprocess 0.0.1: lock the last, add the next."""
+        lines = MeasuredLog.objects.select_for_update().filter(process=self)
+        numbers: Any = lines.order_by("-sequence").values_list("sequence", flat=True)
         # Two who number so at once get the same number.
         sinks.sink_of(self).flush()
         for n in range(number):
             with transaction.atomic():
-                last = lines.select_for_update().first()
                 MeasuredLog.objects.create(
                     process=self,
-                    sequence=(last.sequence if last else 0) + 1,
+                    sequence=(numbers.first() or 0) + 1,
                     level="info",
                     message=f"{n} {TEXT}",
                     created=timezone.now(),
